@@ -1,0 +1,95 @@
+// Package image owns images and root filesystems: it resolves a name, pulls
+// once for all who ask, keeps layers as overlay lower directories, mounts and
+// unmounts container roots, and removes what nobody uses. It knows nothing of
+// pods: a root is held under a key that the caller chooses.
+package image
+
+import (
+	"errors"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// ID is the digest of an image's config, "sha256:...": the one name of an
+// image in every answer.
+type ID = digest.Digest
+
+// Image is one image in the store. Values are snapshots: callers may keep but
+// not change them.
+type Image struct {
+	ID      ID
+	Tags    []string // "registry/repository:tag"
+	Digests []string // "registry/repository@sha256:..."
+	Size    uint64   // bytes on the registry: config and compressed layers
+	Config  v1.Image
+	Pinned  bool
+	// PulledAt is when the image came to this node.
+	PulledAt time.Time
+}
+
+// Auth are the credentials of one pull. They never appear in logs or errors.
+type Auth struct {
+	Username, Password string
+	IdentityToken      string
+	RegistryToken      string
+	// ServerAddress, if set, must match the registry of the reference.
+	ServerAddress string
+}
+
+// PullOptions describe a pull.
+type PullOptions struct {
+	Ref  string // name[:tag][@digest]
+	Auth *Auth
+	// Namespace is the Kubernetes namespace of the pod that asks, or "".
+	Namespace string
+}
+
+// MountOptions describe a writable root filesystem.
+type MountOptions struct {
+	Key    string // the container's id: holds the image and names the layer
+	Image  ID
+	Target string // an existing empty directory
+}
+
+// ViewOptions describe a read-only mount of an image, for image volumes.
+type ViewOptions struct {
+	Key     string
+	Image   ID
+	SubPath string // relative to the image's root; never leaves it
+	Target  string
+}
+
+// Usage of a file system tree.
+type Usage struct {
+	Bytes  uint64
+	Inodes uint64
+	At     time.Time
+}
+
+// FsUsage are the file systems that hold images and writable layers.
+type FsUsage struct {
+	ImageDir       string
+	Images         Usage
+	ContainerDir   string
+	ContainerLayer Usage
+}
+
+// Errors that callers act upon.
+var (
+	// ErrNotFound: no such image in the store, or no such manifest at the
+	// registry.
+	ErrNotFound = errors.New("image not found")
+	// ErrInvalid: the reference, the manifest, a digest or a layer is malformed
+	// or does not match.
+	ErrInvalid = errors.New("invalid image")
+	// ErrDenied: the registry refused the credentials, or policy.json the image.
+	ErrDenied = errors.New("access to the image denied")
+	// ErrUnavailable: the registry cannot be reached; a retry may help.
+	ErrUnavailable = errors.New("registry unavailable")
+	// ErrNoSpace: the disk is full.
+	ErrNoSpace = errors.New("no space left for the image")
+	// ErrInUse: a container holds the image.
+	ErrInUse = errors.New("image is in use")
+)

@@ -1,0 +1,71 @@
+// Package cgroup reads and signals control groups, v1 and v2: usage figures in
+// one pass over a few files, the processes of a group, killing them all, and
+// the removal of a group that has emptied. It never sets a limit (libcontainer
+// does) and knows nothing of pods.
+package cgroup
+
+import "time"
+
+// Stats are a group's figures at one moment. Pointers are nil where the kernel
+// or the controller does not give the figure.
+type Stats struct {
+	At     time.Time
+	CPU    *CPU
+	Memory *Memory
+	Pids   *Pids
+	IO     *IO
+}
+
+// CPU times are in nanoseconds, cumulative.
+type CPU struct {
+	Usage, User, System                      uint64
+	Periods, ThrottledPeriods, ThrottledTime uint64
+	Pressure                                 *Pressure
+}
+
+// Memory figures are in bytes.
+type Memory struct {
+	Usage       uint64
+	WorkingSet  uint64 // usage less inactive file pages
+	RSS         uint64
+	Cache       uint64
+	MappedFile  uint64
+	Kernel      uint64
+	Swap        uint64
+	MaxUsage    uint64
+	Limit       uint64 // 0: no limit
+	SwapLimit   uint64
+	PageFaults  uint64
+	MajorFaults uint64
+	FailCount   uint64
+	OOMKills    uint64
+	Pressure    *Pressure
+}
+
+// Pids counts tasks.
+type Pids struct {
+	Current, Limit uint64 // Limit 0: none
+}
+
+// IO are bytes and operations per device.
+type IO struct {
+	Devices  []Device
+	Pressure *Pressure
+}
+
+// Device is one block device's traffic.
+type Device struct {
+	Major, Minor                             uint64
+	ReadBytes, WriteBytes, ReadOps, WriteOps uint64
+}
+
+// Pressure is a PSI file: averages in percent, totals in microseconds.
+type Pressure struct {
+	Some, Full PressureLine
+}
+
+// PressureLine is one line of a PSI file.
+type PressureLine struct {
+	Avg10, Avg60, Avg300 float64
+	Total                uint64
+}

@@ -1,0 +1,143 @@
+// Package oci is the daemon's handle on running containers: it starts one shim
+// per pod, talks to it, and gives the rest of the daemon small value types. It
+// owns no record and decides nothing about a pod's life; it never links
+// libcontainer, which lives in the shim alone (package oci/shim).
+package oci
+
+import (
+	"context"
+	"os"
+	"time"
+)
+
+// Handler is one way to run pods: what a RuntimeClass's handler names.
+type Handler interface {
+	// Start launches a pod's shim. On an error nothing of it is left.
+	Start(ctx context.Context, o ShimOptions) (Shim, error)
+	// Connect finds the shim that an earlier daemon started for the pod. It
+	// returns ErrGone where that shim no longer runs.
+	Connect(ctx context.Context, o ShimOptions) (Shim, error)
+}
+
+// ShimOptions say which pod a shim serves.
+type ShimOptions struct {
+	PodID string
+	// Dir is the pod's run directory: the shim's working directory, which
+	// holds its sockets, its pid file and its log.
+	Dir string
+	// SharedPID asks for a PID namespace for the whole pod; the shim supplies
+	// its init and pins the namespace at Dir/ns/pid.
+	SharedPID bool
+}
+
+// Shim is a connection to one pod's shim. All methods are safe for concurrent
+// use. An error that wraps ErrGone says that the shim has died; one that wraps
+// ErrNotFound, that it does not know the container.
+type Shim interface {
+	// Pid is the shim's process id, for the pod's record.
+	Pid() int
+	// Info asks for the state of every container.
+	Info(ctx context.Context) (Info, error)
+	// Create prepares a container from its bundle, ready for Start. On an
+	// error nothing of the container is left.
+	Create(ctx context.Context, o CreateOptions) (pid int, err error)
+	// Start lets a created container run.
+	Start(ctx context.Context, id string) error
+	// Signal sends a signal to the container's init, or with all to each of
+	// its processes. It is no error that they have ended.
+	Signal(ctx context.Context, id string, sig int, all bool) error
+	// Delete removes a stopped container and its cgroup; it is idempotent.
+	Delete(ctx context.Context, id string) error
+	// Exec starts a process in a running container.
+	Exec(ctx context.Context, o ExecOptions) (Process, error)
+	// Attach joins stdio to the container's; it blocks until the container
+	// or the streams end, or ctx is done.
+	Attach(ctx context.Context, id string, io Stdio) error
+	// Resize sets the size of the container's terminal.
+	Resize(ctx context.Context, id string, width, height uint16) error
+	// ReopenLog opens the container's log path again.
+	ReopenLog(ctx context.Context, id string) error
+	// Update applies OCI LinuxResources, given as JSON.
+	Update(ctx context.Context, id string, resources []byte) error
+	// Events delivers exits, beginning with those that happened before the
+	// call, and closes the channel when the shim is gone or ctx is done.
+	Events(ctx context.Context) (<-chan Exit, error)
+	// Shutdown ends a shim that has no containers left and waits for its end.
+	Shutdown(ctx context.Context) error
+	// Kill ends the shim's process without ceremony.
+	Kill() error
+	// Done is closed once the shim's process has ended.
+	Done() <-chan struct{}
+	// Close drops the connection and leaves the shim running.
+	Close() error
+}
+
+// CreateOptions describe a container to a shim.
+type CreateOptions struct {
+	ID        string
+	Bundle    string // absolute; holds config.json and rootfs
+	LogPath   string // absolute; "" writes no log
+	Terminal  bool
+	Stdin     bool
+	StdinOnce bool
+}
+
+// ExecOptions describe a process to run in a container.
+type ExecOptions struct {
+	ID      string // container
+	ExecID  string
+	Process []byte // an OCI Process in JSON
+	Stdio   Stdio
+}
+
+// Stdio are the process's or the attached client's ends of the streams; nil
+// ones are absent. Exec and Attach hand over duplicates: the caller closes its
+// own. For a terminal, Stdin is one end of a socket pair which carries both
+// directions, and Stdout and Stderr are nil.
+type Stdio struct {
+	Stdin, Stdout, Stderr *os.File
+}
+
+// Process is a process started by Exec.
+type Process interface {
+	Pid() int
+	// Wait blocks until the process has ended. Call it once.
+	Wait(ctx context.Context) (Exit, error)
+	// Kill ends the process and all that it started.
+	Kill(ctx context.Context) error
+	// Resize sets the size of its terminal.
+	Resize(ctx context.Context, width, height uint16) error
+}
+
+// State of a container in its shim.
+type State string
+
+// States of a container in its shim.
+const (
+	StateCreated State = "created"
+	StateRunning State = "running"
+	StateStopped State = "stopped"
+)
+
+// Info is what a shim knows.
+type Info struct {
+	Pid        int
+	PodInitPid int // 0: no shared PID namespace
+	Containers []ContainerState
+}
+
+// ContainerState is one container as its shim sees it.
+type ContainerState struct {
+	ID    string
+	Pid   int
+	State State
+	Exit  *Exit // set for StateStopped
+}
+
+// Exit is how a container or a process ended. Code is 128+n for signal n.
+type Exit struct {
+	ID         string    `json:"id"`
+	Code       int32     `json:"code"`
+	FinishedAt time.Time `json:"finishedAt"`
+	OOMKilled  bool      `json:"oomKilled,omitempty"`
+}
