@@ -1,0 +1,91 @@
+// Package conf is the daemon's configuration: one struct, read once from a TOML
+// file and its drop-in directory, complete and valid or not at all. The defaults
+// and the meaning of every key are in default.toml alone, which is also what
+// users are shown. Only the command reads this package; every other package is
+// given its own small options.
+package conf
+
+import (
+	_ "embed"
+	"fmt"
+	"time"
+
+	"github.com/BurntSushi/toml"
+)
+
+// DefaultPath is the file that is read when none is named. It may be absent.
+const DefaultPath = "/etc/criruntime/criruntime.toml"
+
+//go:embed default.toml
+var reference string
+
+// Reference is the commented default configuration: every key with what it
+// means and its default. Parsing it gives the defaults.
+func Reference() string { return reference }
+
+// Config is the whole configuration. default.toml documents each key.
+type Config struct {
+	Root    string  `toml:"root"`
+	State   string  `toml:"state"`
+	API     API     `toml:"api"`
+	Log     Log     `toml:"log"`
+	Runtime Runtime `toml:"runtime"`
+	Image   Image   `toml:"image"`
+	Network Network `toml:"network"`
+	Metrics Metrics `toml:"metrics"`
+	NRI     NRI     `toml:"nri"`
+}
+
+// API is where the daemon serves.
+type API struct {
+	Listen               string        `toml:"listen"`
+	Streaming            string        `toml:"streaming"`
+	StreamingIdleTimeout time.Duration `toml:"streaming_idle_timeout"`
+}
+
+// Log is what is logged and how.
+type Log struct {
+	Level  string `toml:"level"`
+	Format string `toml:"format"`
+}
+
+// Runtime is how containers run.
+type Runtime struct {
+	CgroupDriver   string `toml:"cgroup_driver"`
+	Shim           string `toml:"shim"`
+	DefaultHandler string `toml:"default_handler"`
+}
+
+// Image is how images are fetched.
+type Image struct {
+	RegistriesConf string `toml:"registries_conf"`
+	Policy         string `toml:"policy"`
+}
+
+// Network is where CNI's files are.
+type Network struct {
+	ConfDir       string        `toml:"conf_dir"`
+	BinDirs       []string      `toml:"bin_dirs"`
+	PluginTimeout time.Duration `toml:"plugin_timeout"`
+	Template      string        `toml:"template"`
+}
+
+// Metrics is where Prometheus asks.
+type Metrics struct {
+	Listen string `toml:"listen"`
+}
+
+// NRI is the Node Resource Interface.
+type NRI struct {
+	Enable bool   `toml:"enable"`
+	Socket string `toml:"socket"`
+}
+
+// Default returns a new configuration with every key at its default.
+func Default() *Config {
+	c := &Config{}
+	if _, err := toml.Decode(reference, c); err != nil {
+		panic(fmt.Sprintf("the built-in default configuration is invalid: %v", err))
+	}
+	return c
+}

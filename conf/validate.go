@@ -1,0 +1,114 @@
+package conf
+
+import (
+	"fmt"
+	"net"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// maxSocketPath is what fits into a unix socket's address.
+const maxSocketPath = 107
+
+// fault is a key with a value that cannot be used.
+type fault struct{ key, text string }
+
+// validate finds every fault that shows without looking at the machine.
+func (c *Config) validate() []fault {
+	v := &validator{}
+	v.directory("root", c.Root)
+	v.directory("state", c.State)
+	if c.Root == c.State {
+		v.add("state", "must not be the same directory as root")
+	}
+	v.socket("api.listen", c.API.Listen)
+	v.address("api.streaming", c.API.Streaming)
+	v.atLeast("api.streaming_idle_timeout", c.API.StreamingIdleTimeout, time.Second)
+	v.oneOf("log.level", c.Log.Level, "trace", "debug", "info", "warning", "error")
+	v.oneOf("log.format", c.Log.Format, "text", "json")
+	v.oneOf("runtime.cgroup_driver", c.Runtime.CgroupDriver, "auto", "cgroupfs", "systemd")
+	if c.Runtime.Shim == "" || strings.Contains(c.Runtime.Shim, "/") && !filepath.IsAbs(c.Runtime.Shim) {
+		v.add("runtime.shim", "must be an absolute path or a program's name, not %q", c.Runtime.Shim)
+	}
+	if c.Runtime.DefaultHandler == "" {
+		v.add("runtime.default_handler", "must not be empty")
+	}
+	v.file("image.registries_conf", c.Image.RegistriesConf)
+	v.file("image.policy", c.Image.Policy)
+	v.directory("network.conf_dir", c.Network.ConfDir)
+	if len(c.Network.BinDirs) == 0 {
+		v.add("network.bin_dirs", "must name at least one directory")
+	}
+	for _, dir := range c.Network.BinDirs {
+		v.directory("network.bin_dirs", dir)
+	}
+	v.atLeast("network.plugin_timeout", c.Network.PluginTimeout, time.Second)
+	v.file("network.template", c.Network.Template)
+	if c.Metrics.Listen != "" {
+		v.address("metrics.listen", c.Metrics.Listen)
+	}
+	if c.NRI.Enable {
+		v.socket("nri.socket", c.NRI.Socket)
+	}
+	return v.faults
+}
+
+type validator struct{ faults []fault }
+
+func (v *validator) add(key, format string, args ...any) {
+	v.faults = append(v.faults, fault{key, fmt.Sprintf(format, args...)})
+}
+
+func (v *validator) directory(key, value string) {
+	if !filepath.IsAbs(value) {
+		v.add(key, "must be an absolute path, not %q", value)
+	} else if filepath.Clean(value) == "/" {
+		v.add(key, "must not be the file system's root")
+	}
+}
+
+// file accepts "" for none.
+func (v *validator) file(key, value string) {
+	if value != "" && !filepath.IsAbs(value) {
+		v.add(key, "must be an absolute path or empty, not %q", value)
+	}
+}
+
+func (v *validator) socket(key, value string) {
+	switch {
+	case strings.HasPrefix(value, "unix://"):
+		v.add(key, "must be a path without %q", "unix://")
+	case !filepath.IsAbs(value):
+		v.add(key, "must be an absolute path, not %q", value)
+	case len(value) > maxSocketPath:
+		v.add(key, "is %d bytes long, and a socket's path can have %d", len(value), maxSocketPath)
+	}
+}
+
+func (v *validator) address(key, value string) {
+	_, port, err := net.SplitHostPort(value)
+	if err != nil {
+		v.add(key, "must be \"host:port\", not %q", value)
+		return
+	}
+	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+		v.add(key, "%q is not a port from 0 to 65535", port)
+	} else if strings.HasPrefix(value, ":") {
+		v.add(key, "must name the address to listen on, such as \"127.0.0.1:%s\"", port)
+	}
+}
+
+func (v *validator) atLeast(key string, value, least time.Duration) {
+	if value < least {
+		v.add(key, "must be at least %s, not %s", least, value)
+	}
+}
+
+func (v *validator) oneOf(key, value string, allowed ...string) {
+	if !slices.Contains(allowed, value) {
+		v.add(key, "must be one of %s, not %q", strings.Join(allowed, ", "), value)
+	}
+}

@@ -1,0 +1,285 @@
+package network
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/containernetworking/cni/libcni"
+	"github.com/fsnotify/fsnotify"
+	"github.com/sirupsen/logrus"
+)
+
+// DefaultPluginTimeout bounds each single run of a plugin.
+const DefaultPluginTimeout = 60 * time.Second
+
+// Options say where CNI's files are.
+type Options struct {
+	// ConfDir holds the configuration; it may appear later.
+	ConfDir string
+	// BinDirs are searched for plugins in this order.
+	BinDirs []string
+	// CacheDir holds what is needed to undo an attachment. It must survive a
+	// reboot, since addresses that plugins reserve on disk do.
+	CacheDir string
+	// Template is a file from which SetPodCIDR makes a configuration; "" leaves
+	// that to others.
+	Template string
+	// PluginTimeout bounds each run of a plugin; 0 is DefaultPluginTimeout.
+	PluginTimeout time.Duration
+	// Observe, if set, is told of every run of a plugin: its name, the CNI
+	// command, how long it took and how it ended. It must not block.
+	Observe func(plugin, command string, took time.Duration, err error)
+	Log     *logrus.Entry
+}
+
+// Network attaches pods to the configured network. All methods are safe for
+// concurrent use.
+type Network struct {
+	o    Options
+	log  *logrus.Entry
+	stop context.CancelFunc
+	done chan struct{}
+	// rearm asks the watcher to watch the directory again.
+	rearm chan struct{}
+
+	// mu is never held while a file is read or a plugin runs.
+	mu sync.Mutex
+	// last is the reading of the directory that is in force.
+	last *selection
+	// verdict is what STATUS said about last; nil before it was asked.
+	verdict *verdict
+	// asking says that a STATUS runs.
+	asking bool
+	// held are the pods that this process attaches or has attached.
+	held map[string]struct{}
+	// collecting is closed when the running GC ends; nil when none runs.
+	collecting chan struct{}
+}
+
+// New reads the configuration and begins to watch it. That there is none is no
+// error. Close ends it.
+func New(o Options) (*Network, error) {
+	if o.PluginTimeout == 0 {
+		o.PluginTimeout = DefaultPluginTimeout
+	}
+	if o.Observe == nil {
+		o.Observe = func(string, string, time.Duration, error) {}
+	}
+	if o.Log == nil {
+		o.Log = logrus.NewEntry(logrus.StandardLogger())
+	}
+	for _, dir := range []string{o.CacheDir, filepath.Join(o.CacheDir, "attachments")} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return nil, fmt.Errorf("cannot make the network cache: %w", err)
+		}
+	}
+	w, err := fsnotify.NewWatcher()
+	if err != nil {
+		return nil, fmt.Errorf("cannot watch %s: %w", o.ConfDir, err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	n := &Network{
+		o: o, log: o.Log, stop: stop,
+		done: make(chan struct{}), rearm: make(chan struct{}, 1),
+		held: map[string]struct{}{},
+	}
+	go func() {
+		defer close(n.done)
+		n.watch(ctx, w)
+	}()
+	n.current()
+	return n, nil
+}
+
+// Close ends the watch. Pods keep their network.
+func (n *Network) Close() error {
+	n.stop()
+	<-n.done
+	return nil
+}
+
+// Attach runs ADD for the pod in its network namespace. What an earlier attempt
+// left is deleted first. On an error nothing is left, or what could not be
+// undone is remembered for Detach and GC; the undo does not depend on ctx.
+func (n *Network) Attach(ctx context.Context, p Pod) (Attachment, error) {
+	s := n.current()
+	if s.list == nil {
+		return Attachment{}, fmt.Errorf("%w: %s", ErrNotReady, n.unconfigured(s))
+	}
+	rt, err := runtimeConf(p)
+	if err != nil {
+		return Attachment{}, fmt.Errorf("cannot attach pod %s/%s: %w", p.Namespace, p.Name, err)
+	}
+	if err := n.hold(ctx, p.ID); err != nil {
+		return Attachment{}, err
+	}
+	l, err := n.openLedger(ctx, p.ID, true)
+	if err != nil {
+		n.release(p.ID)
+		return Attachment{}, err
+	}
+	defer l.close()
+	a, err := n.attach(ctx, l, s.list, rt)
+	if err != nil {
+		n.release(p.ID)
+		return Attachment{}, fmt.Errorf("cannot attach pod %s/%s to network %s: %w", p.Namespace, p.Name, s.list.Name, err)
+	}
+	return a, nil
+}
+
+func (n *Network) attach(ctx context.Context, l *ledger, list *libcni.NetworkConfigList, rt *libcni.RuntimeConf) (Attachment, error) {
+	if old := n.recorded(l); old != nil {
+		if err := n.delete(ctx, l, old); err != nil {
+			return Attachment{}, fmt.Errorf("cannot undo the earlier attempt: %w", err)
+		}
+	}
+	e := newEntry(list, rt)
+	if err := l.write(e); err != nil {
+		return Attachment{}, err
+	}
+	result, err := n.cni(l).AddNetworkList(ctx, list, rt)
+	var a Attachment
+	if err == nil {
+		a, err = attachment(list.Name, result, rt)
+	}
+	if err == nil {
+		return a, nil
+	}
+	undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), n.undoTime(list))
+	defer cancel()
+	if undoErr := n.delete(undo, l, e); undoErr != nil {
+		return Attachment{}, fmt.Errorf("%w (and undoing it failed: %v)", err, undoErr)
+	}
+	l.remove()
+	return Attachment{}, err
+}
+
+// Detach runs DEL with the configuration of the pod's ADD, whatever the
+// configuration is now. It is idempotent, and a namespace that is gone is no
+// obstacle. Without a preceding Attach it does nothing.
+func (n *Network) Detach(ctx context.Context, p Pod) error {
+	if err := n.detach(ctx, p.ID); err != nil {
+		return fmt.Errorf("cannot detach pod %s/%s from its network: %w", p.Namespace, p.Name, err)
+	}
+	return nil
+}
+
+func (n *Network) detach(ctx context.Context, podID string) error {
+	l, err := n.openLedger(ctx, podID, false)
+	if errors.Is(err, os.ErrNotExist) {
+		n.release(podID)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer l.close()
+	if e := n.recorded(l); e != nil {
+		if err := n.delete(ctx, l, e); err != nil {
+			return err
+		}
+	}
+	l.remove()
+	n.release(podID)
+	return nil
+}
+
+// recorded is what the ledger knows; nil where no ADD was begun. What replaces
+// an unreadable record is libcni's cache, else the present configuration.
+func (n *Network) recorded(l *ledger) *entry {
+	e, err := l.read()
+	if err == nil || errors.Is(err, errNoEntry) {
+		return e
+	}
+	podID := filepath.Base(l.path)
+	n.log.Warnf("the network record of pod %s is unreadable (%v): undoing by what else is known", podID, err)
+	cached, _ := n.cni(nil).GetCachedAttachments(podID)
+	for _, c := range cached {
+		return &entry{PodID: podID, Config: c.Config, NetNS: c.NetNS, Args: c.CniArgs, Capabilities: c.CapabilityArgs}
+	}
+	if s := n.current(); s.list != nil {
+		return &entry{PodID: podID, Config: s.list.Bytes}
+	}
+	return nil
+}
+
+// delete runs DEL for the attachment that e describes.
+func (n *Network) delete(ctx context.Context, l *ledger, e *entry) error {
+	list, err := parseConfig(e.Config, "")
+	if err != nil {
+		return fmt.Errorf("the recorded configuration is invalid: %w", err)
+	}
+	return n.cni(l).DelNetworkList(ctx, list, e.runtimeConf())
+}
+
+// undoTime is what a DEL of every plugin may take.
+func (n *Network) undoTime(list *libcni.NetworkConfigList) time.Duration {
+	return time.Duration(len(list.Plugins)) * n.o.PluginTimeout
+}
+
+// cni gives libcni a runner whose plugins hold the pod's ledger, if any.
+func (n *Network) cni(l *ledger) *libcni.CNIConfig {
+	r := &runner{timeout: n.o.PluginTimeout, observe: n.o.Observe, log: n.log}
+	if l != nil {
+		r.hold = l.f
+	}
+	return libcni.NewCNIConfigWithCacheDir(n.o.BinDirs, n.o.CacheDir, r)
+}
+
+// hold marks the pod as one that GC must leave alone; while a GC runs, whose
+// plugins do not know the pod, it waits.
+func (n *Network) hold(ctx context.Context, podID string) error {
+	for {
+		n.mu.Lock()
+		wait := n.collecting
+		if wait == nil {
+			n.held[podID] = struct{}{}
+			n.mu.Unlock()
+			return nil
+		}
+		n.mu.Unlock()
+		select {
+		case <-wait:
+		case <-ctx.Done():
+			return fmt.Errorf("waiting for the network's garbage collection: %w", ctx.Err())
+		}
+	}
+}
+
+func (n *Network) release(podID string) {
+	n.mu.Lock()
+	delete(n.held, podID)
+	n.mu.Unlock()
+}
+
+// Describe tells operators what is configured, for "crictl info". The value
+// marshals to JSON.
+func (n *Network) Describe() any {
+	s := n.current()
+	d := Description{ConfDir: n.o.ConfDir, BinDirs: n.o.BinDirs, Skipped: s.skipped}
+	if s.list != nil {
+		d.File, d.Network, d.CNIVersion = s.file, s.list.Name, s.list.CNIVersion
+		d.Plugins = pluginNames(s.list)
+		d.Config = json.RawMessage(s.list.Bytes)
+	}
+	return d
+}
+
+// Description is the answer of Describe.
+type Description struct {
+	ConfDir    string          `json:"confDir"`
+	BinDirs    []string        `json:"binDirs"`
+	File       string          `json:"file,omitempty"`
+	Network    string          `json:"network,omitempty"`
+	CNIVersion string          `json:"cniVersion,omitempty"`
+	Plugins    []string        `json:"plugins,omitempty"`
+	Config     json.RawMessage `json:"config,omitempty"`
+	// Skipped are the files that are broken and therefore not used.
+	Skipped []Skipped `json:"skipped,omitempty"`
+}

@@ -1,0 +1,171 @@
+package network
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/containernetworking/cni/pkg/invoke"
+	"github.com/containernetworking/cni/pkg/types"
+	"github.com/containernetworking/cni/pkg/version"
+	"github.com/sirupsen/logrus"
+)
+
+const (
+	// maxOutput bounds what a plugin may print on either stream.
+	maxOutput = 1 << 20
+	// drain is how long the pipes of a dead plugin stay open for what it left
+	// running.
+	drain = time.Second
+)
+
+// runner runs plugins for libcni, each in its own process group and within its
+// own time.
+type runner struct {
+	version.PluginDecoder
+	timeout time.Duration
+	// hold is a file that stays open in the plugin and in what it starts.
+	hold    *os.File
+	observe func(plugin, command string, took time.Duration, err error)
+	log     *logrus.Entry
+}
+
+// FindInPath is part of libcni's interface.
+func (r *runner) FindInPath(plugin string, dirs []string) (string, error) {
+	path, err := invoke.FindInPath(plugin, dirs)
+	if err != nil {
+		return "", fmt.Errorf("%w: plugin %s not found in %s", ErrNotReady, plugin, strings.Join(dirs, ", "))
+	}
+	return path, nil
+}
+
+// ExecPlugin runs a plugin and returns what it printed. Its failure is a
+// *types.Error, the plugin's own if it printed one.
+func (r *runner) ExecPlugin(ctx context.Context, path string, stdin []byte, environ []string) ([]byte, error) {
+	name, command := filepath.Base(path), commandOf(environ)
+	began := time.Now()
+	out, err := r.run(ctx, path, stdin, environ)
+	r.observe(name, command, time.Since(began), err)
+	if err != nil {
+		r.log.Debugf("CNI plugin %s: %s failed after %s: %v", name, command, time.Since(began).Round(time.Millisecond), err)
+	}
+	return out, err
+}
+
+func (r *runner) run(ctx context.Context, path string, stdin []byte, environ []string) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, r.timeout)
+	defer cancel()
+	var stdout, stderr limited
+	c, err := start(ctx, func() *exec.Cmd {
+		c := exec.CommandContext(ctx, path)
+		c.Env = withoutNotify(environ)
+		c.Stdin, c.Stdout, c.Stderr = bytes.NewReader(stdin), &stdout, &stderr
+		c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+		c.Cancel = func() error { return syscall.Kill(-c.Process.Pid, syscall.SIGKILL) }
+		c.WaitDelay = drain
+		if r.hold != nil {
+			c.ExtraFiles = []*os.File{r.hold}
+		}
+		return c
+	})
+	if err == nil {
+		err = c.Wait()
+	}
+	switch {
+	case errors.Is(err, exec.ErrWaitDelay):
+		// The plugin succeeded; a child of its keeps the pipe.
+	case err != nil:
+		return nil, r.failure(ctx, filepath.Base(path), commandOf(environ), err, &stdout, &stderr)
+	}
+	if stdout.over {
+		return nil, fmt.Errorf("plugin %s printed more than %d bytes", filepath.Base(path), maxOutput)
+	}
+	return stdout.Bytes(), nil
+}
+
+// start starts the command, again for a while where the program's file is just
+// being written, as during an update of the plugins.
+func start(ctx context.Context, command func() *exec.Cmd) (*exec.Cmd, error) {
+	for wait := 20 * time.Millisecond; ; wait *= 2 {
+		c := command()
+		err := c.Start()
+		if !errors.Is(err, syscall.ETXTBSY) || wait > time.Second {
+			return c, err
+		}
+		select {
+		case <-ctx.Done():
+			return c, err
+		case <-time.After(wait):
+		}
+	}
+}
+
+// failure says what went wrong, in the plugin's words if it had any.
+func (r *runner) failure(ctx context.Context, name, command string, err error, stdout, stderr *limited) error {
+	if cause := ctx.Err(); errors.Is(cause, context.DeadlineExceeded) {
+		return fmt.Errorf("plugin %s did not end its %s within %s and was killed: %w", name, command, r.timeout, cause)
+	} else if cause != nil {
+		return fmt.Errorf("plugin %s was killed during its %s: %w", name, command, cause)
+	}
+	printed := &types.Error{}
+	if json.Unmarshal(stdout.Bytes(), printed) == nil && printed.Msg != "" {
+		return printed
+	}
+	text := strings.TrimSpace(stderr.String() + " " + stdout.String())
+	if len(text) > 1000 {
+		text = text[:1000] + "..."
+	}
+	if text == "" {
+		text = "it printed nothing"
+	}
+	return fmt.Errorf("plugin %s: %v: %s", name, err, text)
+}
+
+func commandOf(environ []string) string {
+	for _, kv := range environ {
+		if v, ok := strings.CutPrefix(kv, "CNI_COMMAND="); ok {
+			return v
+		}
+	}
+	return ""
+}
+
+// withoutNotify keeps plugins from speaking to the service manager in the
+// daemon's name.
+func withoutNotify(environ []string) []string {
+	out := make([]string, 0, len(environ))
+	for _, kv := range environ {
+		name, _, _ := strings.Cut(kv, "=")
+		switch name {
+		case "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES":
+			continue
+		}
+		out = append(out, kv)
+	}
+	return out
+}
+
+// limited is a buffer that drops what exceeds maxOutput.
+type limited struct {
+	bytes.Buffer
+	over bool
+}
+
+// Write never fails: a plugin that prints too much is not to block or die of it.
+func (l *limited) Write(p []byte) (int, error) {
+	room := maxOutput - l.Len()
+	if len(p) > room {
+		l.over = true
+		l.Buffer.Write(p[:room])
+		return len(p), nil
+	}
+	return l.Buffer.Write(p)
+}

@@ -1,0 +1,129 @@
+package network
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+	"time"
+
+	"github.com/containernetworking/cni/pkg/invoke"
+)
+
+const (
+	// goodFor and badFor are how long a verdict of STATUS is taken as it is.
+	// After that the old one still answers while a new one is fetched, so that
+	// the kubelet's question every few seconds never waits for a plugin.
+	goodFor = 10 * time.Second
+	badFor  = 2 * time.Second
+	// statusTimeout bounds the plugins' STATUS as a whole.
+	statusTimeout = 10 * time.Second
+)
+
+// verdict is what the plugins' STATUS said about a selection. Its fields but
+// done are set when done is closed.
+type verdict struct {
+	done chan struct{}
+	at   time.Time
+	err  error
+}
+
+func (v *verdict) ended() bool {
+	select {
+	case <-v.done:
+		return true
+	default:
+		return false
+	}
+}
+
+func (v *verdict) fresh() bool {
+	if v.err != nil {
+		return time.Since(v.at) < badFor
+	}
+	return time.Since(v.at) < goodFor
+}
+
+// Status is nil when pods can get a network. Otherwise it wraps ErrNotReady and
+// says what is missing: a configuration, a plugin's program, or what a plugin's
+// STATUS (CNI specification 1.1) complained of. It waits for plugins only when
+// the configuration is new.
+func (n *Network) Status(ctx context.Context) error {
+	select {
+	case n.rearm <- struct{}{}:
+	default:
+	}
+	s := n.current()
+	if s.list == nil {
+		return fmt.Errorf("%w: %s", ErrNotReady, n.unconfigured(s))
+	}
+	for _, name := range pluginNames(s.list) {
+		if _, err := invoke.FindInPath(name, n.o.BinDirs); err != nil {
+			return fmt.Errorf("%w: plugin %s of network %s not found in %s",
+				ErrNotReady, name, s.list.Name, strings.Join(n.o.BinDirs, ", "))
+		}
+	}
+	v := n.ask(s)
+	select {
+	case <-v.done:
+		return v.err
+	case <-ctx.Done():
+		return fmt.Errorf("%w: the plugins of network %s have not told their status yet", ErrNotReady, s.list.Name)
+	}
+}
+
+// ask returns the verdict to answer with, and starts a new one where the last
+// is old or there is none.
+func (n *Network) ask(s *selection) *verdict {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	last := n.verdict
+	if last != nil && (!last.ended() || last.fresh() || n.asking) {
+		return last
+	}
+	next := &verdict{done: make(chan struct{})}
+	n.asking = true
+	go n.fetch(s, next)
+	if last != nil {
+		return last
+	}
+	n.verdict = next
+	return next
+}
+
+// fetch runs STATUS and puts the verdict into force.
+func (n *Network) fetch(s *selection, v *verdict) {
+	ctx, cancel := context.WithTimeout(context.Background(), statusTimeout)
+	defer cancel()
+	err := n.cni(nil).GetStatusNetworkList(ctx, s.list)
+	if err != nil && !errors.Is(err, ErrNotReady) {
+		err = fmt.Errorf("%w: network %s: %v", ErrNotReady, s.list.Name, err)
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	v.at, v.err = time.Now(), err
+	close(v.done)
+	n.asking = false
+	if n.last == s {
+		n.verdict = v
+	}
+}
+
+// unconfigured says why there is no configuration.
+func (n *Network) unconfigured(s *selection) string {
+	dir := n.o.ConfDir
+	switch {
+	case errors.Is(s.missing, fs.ErrNotExist):
+		return fmt.Sprintf("no CNI configuration: %s does not exist", dir)
+	case s.missing != nil:
+		return fmt.Sprintf("no CNI configuration: %v", s.missing)
+	case len(s.skipped) == 0:
+		return fmt.Sprintf("no CNI configuration in %s", dir)
+	}
+	reasons := make([]string, 0, len(s.skipped))
+	for _, f := range s.skipped {
+		reasons = append(reasons, f.File+": "+f.Reason)
+	}
+	return fmt.Sprintf("no valid CNI configuration in %s: %s", dir, strings.Join(reasons, "; "))
+}
