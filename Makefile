@@ -1,0 +1,68 @@
+# make help lists the targets. Every long step says what it does.
+
+PREFIX  ?= /usr
+DESTDIR ?=
+CACHE   ?= $(CURDIR)/.cache
+GO      ?= $(shell command -v go || echo /usr/local/go/bin/go)
+VERSION ?= $(shell git -c safe.directory='*' describe --tags --always --dirty 2>/dev/null || echo unknown)
+
+TAGS    := containers_image_openpgp containers_image_storage_stub containers_image_docker_daemon_stub seccomp
+LDFLAGS := -s -w -X main.version=$(VERSION)
+BUILD   := $(GO) build -buildvcs=false -trimpath -tags '$(TAGS)' -ldflags '$(LDFLAGS)'
+
+export PATH := $(dir $(GO)):$(PATH):/usr/sbin:/sbin
+export CRIRUNTIME_CACHE := $(CACHE)
+
+.PHONY: build install uninstall deps tools unit kernel-test critest test demo fmt clean help
+.DEFAULT_GOAL := build
+
+build: ## build bin/criruntime and bin/criruntime-shim
+	@echo "==> building bin/criruntime and bin/criruntime-shim ($(VERSION))"
+	@CGO_ENABLED=0 $(BUILD) -o bin/criruntime ./cmd/criruntime
+	@CGO_ENABLED=1 $(BUILD) -o bin/criruntime-shim ./cmd/criruntime-shim
+
+install: ## install the binaries, the unit, man page and default config (DESTDIR, PREFIX)
+	@test -x bin/criruntime || { echo "run make build first"; exit 1; }
+	install -D -m 0755 bin/criruntime $(DESTDIR)$(PREFIX)/bin/criruntime
+	install -D -m 0755 bin/criruntime-shim $(DESTDIR)$(PREFIX)/bin/criruntime-shim
+	install -D -m 0644 contrib/systemd/criruntime.service $(DESTDIR)/lib/systemd/system/criruntime.service
+	install -D -m 0644 contrib/criruntime.8 $(DESTDIR)$(PREFIX)/share/man/man8/criruntime.8
+	@install -d $(DESTDIR)/etc/criruntime
+	@test -e $(DESTDIR)/etc/criruntime/config.toml || { echo "writing $(DESTDIR)/etc/criruntime/config.toml"; \
+		bin/criruntime config default >$(DESTDIR)/etc/criruntime/config.toml; }
+
+uninstall: ## remove what install put there, except the configuration
+	rm -f $(DESTDIR)$(PREFIX)/bin/criruntime $(DESTDIR)$(PREFIX)/bin/criruntime-shim \
+		$(DESTDIR)/lib/systemd/system/criruntime.service $(DESTDIR)$(PREFIX)/share/man/man8/criruntime.8
+
+deps: ## install what building and testing need of Debian (root)
+	@echo "==> Debian packages"
+	@test/tools/packages.sh $(CACHE)
+
+tools: ## build the registry, CNI plugins, crictl, critest and staticcheck into the cache
+	@echo "==> tools"
+	@test/tools/build.sh $(CACHE)
+
+unit: ## vet, staticcheck and the unit tests under the race detector
+	@$(GO) run -buildvcs=false ./test/run vet staticcheck unit
+
+kernel-test: build ## the packages' tests on the real kernel (root)
+	@$(GO) run -buildvcs=false ./test/run kernel
+
+critest: deps tools build ## the CRI's conformance suite (root)
+	@$(GO) run -buildvcs=false ./test/run critest
+
+test: deps tools build ## everything: the above, the whole system, crashes and leaks (root)
+	@$(GO) run -buildvcs=false ./test/run all
+
+demo: deps tools build ## a web server pod from nothing, with every step shown (root)
+	@$(GO) run -buildvcs=false ./test/demo
+
+fmt: ## format the Go files
+	@gofmt -w -s $$(git ls-files '*.go')
+
+clean: ## remove bin and the cache
+	rm -rf bin $(CACHE)
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14

@@ -1,0 +1,64 @@
+#!/bin/sh
+# Builds the real components that the tests run, from their Go modules at
+# pinned versions, into the directory given. What is there already at the right
+# version is left alone.
+set -eu
+
+cache=$1
+here=$(cd "$(dirname "$0")" && pwd)
+
+cni=v1.9.1
+cri_tools=v1.37.0
+registry=v3.1.2
+staticcheck=v0.8.2
+digest=$(sed -n 's/^const CritestDigest = "\(.*\)"/\1/p' "$here/../fixtures/catalogue.go")
+
+export GOFLAGS=-buildvcs=false CGO_ENABLED=0
+mkdir -p "$cache/tools" "$cache/cni" "$cache/stamps"
+
+# once NAME VERSION FUNCTION
+once() {
+	stamp="$cache/stamps/$1-$2"
+	[ -e "$stamp" ] && return
+	echo "    building $1 $2"
+	"$3"
+	rm -f "$cache/stamps/$1-"*
+	touch "$stamp"
+}
+
+build() { go build -trimpath -ldflags '-s -w' "$@"; }
+
+build_registry() { (cd "$here/registry" && build -o "$cache/tools/registry" .); }
+
+build_crictl() { (cd "$here/cri-tools" && build -o "$cache/tools/crictl" sigs.k8s.io/cri-tools/cmd/crictl); }
+
+# One spec pulls an image by a digest that nobody can rebuild: that constant is
+# replaced by the digest of the fixture, and nothing else.
+build_critest() (
+	cd "$here/cri-tools"
+	source=$(go list -f '{{.Dir}}' sigs.k8s.io/cri-tools/pkg/validate)/consts.go
+	grep -q 'test-image-digest@sha256:9700f9a2' "$source"
+	sed "/testLinuxImageWithDigest /s/sha256:[0-9a-f]*/$digest/" "$source" >"$cache/tools/consts.go"
+	printf '{"Replace":{"%s":"%s"}}\n' "$source" "$cache/tools/consts.go" >"$cache/tools/overlay.json"
+	go test -c -trimpath -ldflags '-s -w' -overlay "$cache/tools/overlay.json" \
+		-o "$cache/tools/critest" sigs.k8s.io/cri-tools/cmd/critest
+	rm "$cache/tools/consts.go" "$cache/tools/overlay.json"
+)
+
+install_cni() {
+	for plugin in main/bridge main/loopback ipam/host-local meta/portmap; do
+		GOBIN="$cache/cni" go install -trimpath -ldflags '-s -w' \
+			"github.com/containernetworking/plugins/plugins/$plugin@$cni"
+	done
+}
+
+install_staticcheck() { GOBIN="$cache/tools" go install -trimpath -ldflags '-s -w' "honnef.co/go/tools/cmd/staticcheck@$staticcheck"; }
+
+build_nonewprivs() { (cd "$here/../fixtures/nonewprivs" && build -o "$cache/tools/nonewprivs" .); }
+
+once cni-plugins "$cni" install_cni
+once registry "$registry" build_registry
+once crictl "$cri_tools" build_crictl
+once critest "$cri_tools-$(echo "$digest" | cut -c8-19)" build_critest
+once nonewprivs v1 build_nonewprivs
+once staticcheck "$staticcheck" install_staticcheck

@@ -1,0 +1,19 @@
+// Command registry is the distribution project's registry with its filesystem
+// storage and its htpasswd and token authentication. It leaves out the drivers
+// of the cloud providers, whose SDKs would double the time to build it.
+package main
+
+import (
+	"os"
+
+	"github.com/distribution/distribution/v3/registry"
+	_ "github.com/distribution/distribution/v3/registry/auth/htpasswd"
+	_ "github.com/distribution/distribution/v3/registry/auth/token"
+	_ "github.com/distribution/distribution/v3/registry/storage/driver/filesystem"
+)
+
+func main() {
+	if err := registry.RootCmd.Execute(); err != nil {
+		os.Exit(1)
+	}
+}
