@@ -1,34 +1,86 @@
 package conf
 
 import (
+	"maps"
 	"reflect"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/BurntSushi/toml"
 )
 
-// keys lists every key of the configuration, and every table.
-func keys() []string {
-	return collect(reflect.TypeFor[Config](), "")
+// keys maps every key of the configuration, and every table, to its type.
+func keys() map[string]reflect.Type {
+	out := map[string]reflect.Type{}
+	collect(out, reflect.TypeFor[Config](), "")
+	return out
 }
 
-func collect(t reflect.Type, prefix string) []string {
-	var out []string
+func collect(out map[string]reflect.Type, t reflect.Type, prefix string) {
 	for f := range t.Fields() {
 		key := prefix + f.Tag.Get("toml")
-		out = append(out, key)
+		out[key] = f.Type
 		if f.Type.Kind() == reflect.Struct {
-			out = append(out, collect(f.Type, key+".")...)
+			collect(out, f.Type, key+".")
 		}
 	}
-	return out
+}
+
+// mismatch says what the key's value has to be, if it is not; "" otherwise.
+func mismatch(k toml.Key, md toml.MetaData, values map[string]any) string {
+	t, ok := keys()[k.String()]
+	if !ok {
+		return ""
+	}
+	got := md.Type(k...)
+	switch {
+	case t == reflect.TypeFor[time.Duration]():
+		if got != "String" {
+			return `must be a duration such as "90s" or "5m"`
+		}
+	case t.Kind() == reflect.String:
+		if got != "String" {
+			return "must be a string in quotes"
+		}
+	case t.Kind() == reflect.Bool:
+		if got != "Bool" {
+			return "must be true or false"
+		}
+	case t.Kind() == reflect.Slice:
+		if got != "Array" || !allStrings(k, values) {
+			return `must be an array of strings such as ["a", "b"]`
+		}
+	case got != "Hash":
+		return "must be a table"
+	}
+	return ""
+}
+
+func allStrings(k toml.Key, values map[string]any) bool {
+	var v any = values
+	for _, name := range k {
+		table, ok := v.(map[string]any)
+		if !ok {
+			return false
+		}
+		v = table[name]
+	}
+	list, ok := v.([]any)
+	for _, e := range list {
+		if _, isString := e.(string); !isString {
+			return false
+		}
+	}
+	return ok
 }
 
 // nearest is the known key that the unknown one is most likely a slip for: by
 // its spelling, or because it stands in the wrong table. "" if none is near.
-func nearest(key string, known []string) string {
+func nearest(key string, known map[string]reflect.Type) string {
+	names := slices.Sorted(maps.Keys(known))
 	best, bestDistance := "", 1+len(key)/4
-	for _, k := range known {
+	for _, k := range names {
 		if d := distance(key, k); d <= bestDistance {
 			best, bestDistance = k, d-1
 		}
@@ -37,7 +89,7 @@ func nearest(key string, known []string) string {
 		return best
 	}
 	last := key[strings.LastIndex(key, ".")+1:]
-	for _, k := range known {
+	for _, k := range names {
 		if k[strings.LastIndex(k, ".")+1:] == last {
 			return k
 		}

@@ -93,40 +93,48 @@ func read(path string, optional bool) ([]source, error) {
 	return out, nil
 }
 
-// decode lays the file's keys over c.
+// decode lays the file's keys over c, unless one of them is faulty.
 func (s *source) decode(c *Config) []error {
-	md, err := toml.Decode(s.text, c)
-	var parse toml.ParseError
-	switch {
-	case errors.As(err, &parse):
-		return []error{&Error{File: s.file, Line: parse.Position.Line, Key: parse.LastKey, Text: strings.TrimPrefix(parse.Message, "toml: ")}}
-	case err != nil:
-		return []error{&Error{File: s.file, Text: strings.TrimPrefix(err.Error(), "toml: ")}}
+	var values map[string]any
+	md, err := toml.Decode(s.text, &values)
+	if err != nil {
+		return []error{s.fault(err)}
 	}
 	s.md = md
+	known := keys()
 	var errs []error
-	for _, k := range md.Undecoded() {
-		key := k.String()
-		if unknownTable(k, md) {
-			continue // the table itself is reported
+	for _, k := range md.Keys() {
+		text := mismatch(k, md, values)
+		if _, ok := known[k.String()]; !ok {
+			if _, ok := known[k[:len(k)-1].String()]; !ok && len(k) > 1 {
+				continue // the table itself is reported
+			}
+			text = "unknown key"
+			if near := nearest(k.String(), known); near != "" {
+				text += fmt.Sprintf("; is %s meant?", near)
+			}
 		}
-		text := "unknown key"
-		if near := nearest(key, keys()); near != "" {
-			text += fmt.Sprintf("; is %s meant?", near)
+		if text != "" {
+			errs = append(errs, &Error{File: s.file, Line: line(s.text, k), Key: k.String(), Text: text})
 		}
-		errs = append(errs, &Error{File: s.file, Line: line(s.text, k), Key: key, Text: text})
 	}
-	return errs
+	if len(errs) > 0 {
+		return errs
+	}
+	if _, err := toml.Decode(s.text, c); err != nil {
+		return []error{s.fault(err)}
+	}
+	return nil
 }
 
-// unknownTable says whether the table that holds k is itself unknown.
-func unknownTable(k toml.Key, md toml.MetaData) bool {
-	for _, u := range md.Undecoded() {
-		if len(u) < len(k) && strings.HasPrefix(k.String(), u.String()+".") {
-			return true
-		}
+// fault places an error of the decoder.
+func (s *source) fault(err error) error {
+	e := &Error{File: s.file, Text: strings.TrimPrefix(err.Error(), "toml: ")}
+	var parse toml.ParseError
+	if errors.As(err, &parse) {
+		e.Line, e.Key, e.Text = parse.Position.Line, parse.LastKey, parse.Message
 	}
-	return false
+	return e
 }
 
 // blame gives each fault the file and line that set the key last.

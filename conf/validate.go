@@ -96,8 +96,6 @@ func (v *validator) address(key, value string) {
 	}
 	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
 		v.add(key, "%q is not a port from 0 to 65535", port)
-	} else if strings.HasPrefix(value, ":") {
-		v.add(key, "must name the address to listen on, such as \"127.0.0.1:%s\"", port)
 	}
 }
 
