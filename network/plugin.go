@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -88,7 +89,27 @@ func (r *runner) run(ctx context.Context, path string, stdin []byte, environ []s
 	if stdout.over {
 		return nil, fmt.Errorf("plugin %s printed more than %d bytes", filepath.Base(path), maxOutput)
 	}
-	return stdout.Bytes(), nil
+	if err := checkOutput(stdout.buf); err != nil {
+		return nil, fmt.Errorf("plugin %s: %w", filepath.Base(path), err)
+	}
+	return stdout.buf, nil
+}
+
+// checkOutput refuses output on which libcni would panic: lists with null in
+// them. All else that is wrong libcni reports itself.
+func checkOutput(b []byte) error {
+	var result struct {
+		IPs        []*struct{} `json:"ips"`
+		Interfaces []*struct{} `json:"interfaces"`
+		Routes     []*struct{} `json:"routes"`
+	}
+	_ = json.Unmarshal(b, &result)
+	for _, list := range [][]*struct{}{result.IPs, result.Interfaces, result.Routes} {
+		if slices.Contains(list, nil) {
+			return errors.New("it printed a result with null in a list")
+		}
+	}
+	return nil
 }
 
 // start starts the command, again for a while where the program's file is just
@@ -116,10 +137,10 @@ func (r *runner) failure(ctx context.Context, name, command string, err error, s
 		return fmt.Errorf("plugin %s was killed during its %s: %w", name, command, cause)
 	}
 	printed := &types.Error{}
-	if json.Unmarshal(stdout.Bytes(), printed) == nil && printed.Msg != "" {
+	if json.Unmarshal(stdout.buf, printed) == nil && printed.Msg != "" {
 		return printed
 	}
-	text := strings.TrimSpace(stderr.String() + " " + stdout.String())
+	text := strings.TrimSpace(string(stderr.buf) + " " + string(stdout.buf))
 	if len(text) > 1000 {
 		text = text[:1000] + "..."
 	}
@@ -155,17 +176,14 @@ func withoutNotify(environ []string) []string {
 
 // limited is a buffer that drops what exceeds maxOutput.
 type limited struct {
-	bytes.Buffer
+	buf  []byte
 	over bool
 }
 
 // Write never fails: a plugin that prints too much is not to block or die of it.
 func (l *limited) Write(p []byte) (int, error) {
-	room := maxOutput - l.Len()
-	if len(p) > room {
-		l.over = true
-		l.Buffer.Write(p[:room])
-		return len(p), nil
-	}
-	return l.Buffer.Write(p)
+	room := maxOutput - len(l.buf)
+	l.over = l.over || len(p) > room
+	l.buf = append(l.buf, p[:min(len(p), room)]...)
+	return len(p), nil
 }
