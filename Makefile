@@ -28,8 +28,8 @@ install: ## install the binaries, the unit, man page and default config (DESTDIR
 	install -D -m 0644 contrib/systemd/criruntime.service $(DESTDIR)/lib/systemd/system/criruntime.service
 	install -D -m 0644 contrib/criruntime.8 $(DESTDIR)$(PREFIX)/share/man/man8/criruntime.8
 	@install -d $(DESTDIR)/etc/criruntime
-	@test -e $(DESTDIR)/etc/criruntime/config.toml || { echo "writing $(DESTDIR)/etc/criruntime/config.toml"; \
-		bin/criruntime config default >$(DESTDIR)/etc/criruntime/config.toml; }
+	@test -e $(DESTDIR)/etc/criruntime/criruntime.toml || { echo "writing $(DESTDIR)/etc/criruntime/criruntime.toml"; \
+		bin/criruntime config default >$(DESTDIR)/etc/criruntime/criruntime.toml; }
 
 uninstall: ## remove what install put there, except the configuration
 	rm -f $(DESTDIR)$(PREFIX)/bin/criruntime $(DESTDIR)$(PREFIX)/bin/criruntime-shim \

@@ -33,16 +33,26 @@ build_registry() { (cd "$here/registry" && build -o "$cache/tools/registry" .); 
 build_crictl() { (cd "$here/cri-tools" && build -o "$cache/tools/crictl" sigs.k8s.io/cri-tools/cmd/crictl); }
 
 # One spec pulls an image by a digest that nobody can rebuild: that constant is
-# replaced by the digest of the fixture, and nothing else.
+# replaced by the digest of the fixture, and nothing else. Go overlays no file of
+# the module cache, so the module is copied first.
 build_critest() (
 	cd "$here/cri-tools"
-	source=$(go list -f '{{.Dir}}' sigs.k8s.io/cri-tools/pkg/validate)/consts.go
+	work="$cache/critest"
+	rm -rf "$work"
+	mkdir -p "$work"
+	cp -r "$(go list -m -f '{{.Dir}}' sigs.k8s.io/cri-tools)" "$work/source"
+	chmod -R u+w "$work"
+	cp go.mod "$work/go.mod"
+	cp go.sum "$work/go.sum"
+	go mod edit -replace "sigs.k8s.io/cri-tools=$work/source" "$work/go.mod"
+
+	source="$work/source/pkg/validate/consts.go"
 	grep -q 'test-image-digest@sha256:9700f9a2' "$source"
-	sed "/testLinuxImageWithDigest /s/sha256:[0-9a-f]*/$digest/" "$source" >"$cache/tools/consts.go"
-	printf '{"Replace":{"%s":"%s"}}\n' "$source" "$cache/tools/consts.go" >"$cache/tools/overlay.json"
-	go test -c -trimpath -ldflags '-s -w' -overlay "$cache/tools/overlay.json" \
+	sed "/testLinuxImageWithDigest /s/sha256:[0-9a-f]*/$digest/" "$source" >"$work/consts.go"
+	printf '{"Replace":{"%s":"%s"}}\n' "$source" "$work/consts.go" >"$work/overlay.json"
+	go test -c -trimpath -ldflags '-s -w' -modfile "$work/go.mod" -overlay "$work/overlay.json" \
 		-o "$cache/tools/critest" sigs.k8s.io/cri-tools/cmd/critest
-	rm "$cache/tools/consts.go" "$cache/tools/overlay.json"
+	rm -rf "$work"
 )
 
 install_cni() {

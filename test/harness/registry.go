@@ -1,0 +1,101 @@
+package harness
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/criruntime/criruntime/test/fixtures"
+)
+
+// Registry is the distribution registry on a free loopback port.
+type Registry struct {
+	fixtures.Registry
+	// Dir holds its storage: blobs lie under docker/registry/v2/blobs.
+	Dir     string
+	process *process
+}
+
+// RegistryOptions say how a registry asks for credentials: not at all, or by
+// the lines of an htpasswd file.
+type RegistryOptions struct {
+	Htpasswd           string
+	Username, Password string // what the harness itself uses to push
+}
+
+// StartRegistry runs a registry with its storage in dir.
+func StartRegistry(ctx context.Context, dir string, o RegistryOptions) (*Registry, error) {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, err
+	}
+	host, err := freeAddress()
+	if err != nil {
+		return nil, err
+	}
+	conf := fmt.Sprintf(registryConf, filepath.Join(dir, "data"), host)
+	if o.Htpasswd != "" {
+		file := filepath.Join(dir, "htpasswd")
+		if err := os.WriteFile(file, []byte(o.Htpasswd), 0o600); err != nil {
+			return nil, err
+		}
+		conf += fmt.Sprintf("auth:\n  htpasswd:\n    realm: test\n    path: %s\n", file)
+	}
+	path := filepath.Join(dir, "config.yml")
+	if err := os.WriteFile(path, []byte(conf), 0o600); err != nil {
+		return nil, err
+	}
+	p, err := start(filepath.Join(dir, "log"), []string{"OTEL_TRACES_EXPORTER=none"}, Tool("registry"), "serve", path)
+	if err != nil {
+		return nil, err
+	}
+	r := &Registry{
+		Registry: fixtures.Registry{Host: host, Username: o.Username, Password: o.Password},
+		Dir:      filepath.Join(dir, "data"),
+		process:  p,
+	}
+	err = Until(ctx, 20*time.Second, func() error {
+		if !p.running() {
+			return fmt.Errorf("the registry has ended, see %s", p.log)
+		}
+		res, err := http.Get("http://" + host + "/v2/")
+		if err != nil {
+			return err
+		}
+		return res.Body.Close()
+	})
+	if err != nil {
+		_ = r.Close() // it is the start that failed
+		return nil, fmt.Errorf("cannot start the registry: %w", err)
+	}
+	return r, nil
+}
+
+// Close ends the registry; its storage stays.
+func (r *Registry) Close() error { return r.process.stop() }
+
+const registryConf = `version: 0.1
+log:
+  level: warn
+  accesslog: {disabled: true}
+storage:
+  filesystem: {rootdirectory: %s}
+  delete: {enabled: true}
+  maintenance:
+    uploadpurging: {enabled: false}
+http:
+  addr: %s
+`
+
+// freeAddress is a loopback address that nobody listens on.
+func freeAddress() (string, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	defer l.Close()
+	return l.Addr().String(), nil
+}
