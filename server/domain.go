@@ -1,3 +1,10 @@
+// Package server is the gRPC edge: it serves the Kubernetes Container Runtime
+// Interface (RuntimeService and ImageService of k8s.io/cri-api, v1) on a unix
+// socket, and the streams of exec, attach and port forward over HTTP. Each
+// method validates and translates (package server/cri), calls one method of
+// the domain, and translates the answer; errors get their gRPC codes in
+// status.go and nowhere else. The package owns no state of pods, containers or
+// images, and does no work on them.
 package server
 
 import (
@@ -65,4 +72,17 @@ type Images interface {
 	// Remove takes away the image with all its names; it is idempotent.
 	Remove(ctx context.Context, ref string) error
 	Usage(ctx context.Context) (image.FsUsage, error)
+}
+
+// SpecReader may be implemented by Pods: it reads the OCI runtime spec that a
+// container was made from, in JSON, for verbose answers.
+type SpecReader interface {
+	RuntimeSpec(containerID string) ([]byte, error)
+}
+
+// Network is what the services need of package network.
+type Network interface {
+	// SetPodCIDR makes known which addresses the node gives to pods: one range
+	// in CIDR notation, or two separated by a comma.
+	SetPodCIDR(cidrs string) error
 }
