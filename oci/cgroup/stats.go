@@ -1,7 +1,12 @@
-// Package cgroup reads and signals control groups, v1 and v2: usage figures in
-// one pass over a few files, the processes of a group, killing them all, and
-// the removal of a group that has emptied. It never sets a limit (libcontainer
-// does) and knows nothing of pods.
+// Package cgroup makes, reads, signals and removes control groups, version 1,
+// version 2 and hybrid: usage figures in one pass over a few files, the
+// processes of a group, killing them all, and the removal of a group that has
+// emptied. A Driver says where a pod's groups are and has systemd make them
+// where it owns the tree. The package never sets a limit: the kubelet does for
+// pods and the OCI runtime for containers.
+//
+// Paths of groups are absolute and relative to the cgroup mounts, such as
+// "/kubepods/pod1/ctr".
 package cgroup
 
 import "time"
@@ -12,7 +17,7 @@ type Stats struct {
 	At     time.Time
 	CPU    *CPU
 	Memory *Memory
-	Pids   *Pids
+	Pids   *Tasks
 	IO     *IO
 }
 
@@ -25,25 +30,28 @@ type CPU struct {
 
 // Memory figures are in bytes.
 type Memory struct {
-	Usage       uint64
-	WorkingSet  uint64 // usage less inactive file pages
-	RSS         uint64
-	Cache       uint64
-	MappedFile  uint64
-	Kernel      uint64
-	Swap        uint64
-	MaxUsage    uint64
-	Limit       uint64 // 0: no limit
-	SwapLimit   uint64
-	PageFaults  uint64
-	MajorFaults uint64
-	FailCount   uint64
-	OOMKills    uint64
-	Pressure    *Pressure
+	Usage      uint64
+	WorkingSet uint64 // usage less inactive file pages
+	RSS        uint64
+	Cache      uint64
+	MappedFile uint64
+	Kernel     uint64
+	Swap       uint64
+	MaxUsage   uint64
+	Limit      uint64 // 0: no limit
+	// SwapLimit is that of swap alone. 0 forbids swapping, unless
+	// SwapUnlimited is set.
+	SwapLimit     uint64
+	SwapUnlimited bool
+	PageFaults    uint64
+	MajorFaults   uint64
+	FailCount     uint64
+	OOMKills      uint64
+	Pressure      *Pressure
 }
 
-// Pids counts tasks.
-type Pids struct {
+// Tasks counts processes and threads.
+type Tasks struct {
 	Current, Limit uint64 // Limit 0: none
 }
 

@@ -1,0 +1,208 @@
+// Package namespace makes, pins, enters and removes a pod's network, IPC and
+// UTS namespaces. A pinned namespace is a file on which the namespace is
+// mounted; it lives without a process until the file is removed. Those of
+// networks belong under /run/netns, where ip-netns(8) shows them. The package
+// knows nothing of pods; PID namespaces, which die with their first process,
+// are the shim's.
+//
+// A namespace that belongs to a user namespace cannot be made by a thread of
+// this process: it takes a child that has entered that user namespace. Options
+// has the room for it.
+package namespace
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"github.com/criruntime/criruntime/oci/spec"
+)
+
+// Options say what to make.
+type Options struct {
+	// Net, IPC and UTS are the absolute paths on which to pin. A namespace
+	// with an empty path is not made. The directories are created.
+	Net, IPC, UTS string
+	// Hostname is set in the UTS namespace; "" keeps the host's.
+	Hostname string
+	// Sysctls are set in the new namespaces, by names as sysctl.d(5) has them.
+	Sysctls map[string]string
+}
+
+// kinds are the namespaces this package handles.
+var kinds = []struct {
+	file string // in /proc/<pid>/ns
+	kind specs.LinuxNamespaceType
+	flag int
+	path func(*Options) string
+}{
+	{"net", specs.NetworkNamespace, unix.CLONE_NEWNET, func(o *Options) string { return o.Net }},
+	{"ipc", specs.IPCNamespace, unix.CLONE_NEWIPC, func(o *Options) string { return o.IPC }},
+	{"uts", specs.UTSNamespace, unix.CLONE_NEWUTS, func(o *Options) string { return o.UTS }},
+}
+
+// Create makes namespaces and pins them. The loopback device of a new network
+// namespace is up. It is an error if a path exists already. On an error nothing
+// is left; one in a sysctl's name or value, or in the host name, wraps
+// spec.ErrInvalid.
+func Create(o Options) error {
+	if o.Hostname != "" && o.UTS == "" {
+		return fmt.Errorf("%w hostname %q: there is no UTS namespace to set it in", spec.ErrInvalid, o.Hostname)
+	}
+	sysctls, err := prepareSysctls(&o)
+	if err != nil {
+		return err
+	}
+	return OnThread(func() error { return create(&o, sysctls) })
+}
+
+// create runs on a thread that dies afterwards.
+func create(o *Options, sysctls []sysctl) error {
+	flags := 0
+	for _, k := range kinds {
+		if k.path(o) != "" {
+			flags |= k.flag
+		}
+	}
+	if err := unix.Unshare(flags); err != nil {
+		return fmt.Errorf("cannot make namespaces: %w", err)
+	}
+	if o.Hostname != "" {
+		if err := unix.Sethostname([]byte(o.Hostname)); err != nil {
+			return fmt.Errorf("%w hostname %q: %v", spec.ErrInvalid, o.Hostname, err)
+		}
+	}
+	if o.Net != "" {
+		if err := loopbackUp(); err != nil {
+			return err
+		}
+	}
+	for _, s := range sysctls {
+		if err := s.write(); err != nil {
+			return err
+		}
+	}
+	return pinAll(o)
+}
+
+// pinAll pins the calling thread's namespaces, all or none.
+func pinAll(o *Options) error {
+	var pinned []string
+	for _, k := range kinds {
+		path := k.path(o)
+		if path == "" {
+			continue
+		}
+		if err := pin(k.file, path); err != nil {
+			for _, p := range pinned {
+				err = errors.Join(err, Remove(p))
+			}
+			return err
+		}
+		pinned = append(pinned, path)
+	}
+	return nil
+}
+
+// pin mounts the calling thread's namespace on a new file.
+func pin(file, path string) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return fmt.Errorf("cannot pin a namespace: %w", err)
+	}
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_RDONLY|unix.O_NOFOLLOW, 0o444)
+	if err != nil {
+		return fmt.Errorf("cannot pin a namespace: %w", err)
+	}
+	f.Close()
+	if err := unix.Mount("/proc/thread-self/ns/"+file, path, "", unix.MS_BIND, ""); err != nil {
+		return errors.Join(fmt.Errorf("cannot pin a namespace on %s: %w", path, err), os.Remove(path))
+	}
+	return nil
+}
+
+// loopbackUp sets the calling thread's loopback device up.
+func loopbackUp() error {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("cannot set the loopback device up: %w", err)
+	}
+	defer unix.Close(fd)
+	ifr, err := unix.NewIfreq("lo")
+	if err != nil {
+		return fmt.Errorf("cannot set the loopback device up: %w", err)
+	}
+	if err := unix.IoctlIfreq(fd, unix.SIOCGIFFLAGS, ifr); err != nil {
+		return fmt.Errorf("cannot set the loopback device up: %w", err)
+	}
+	ifr.SetUint16(ifr.Uint16() | unix.IFF_UP)
+	if err := unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, ifr); err != nil {
+		return fmt.Errorf("cannot set the loopback device up: %w", err)
+	}
+	return nil
+}
+
+// Remove unpins a namespace and removes its file. It is idempotent: a path that
+// is not there, or a file on which nothing is mounted, is no error.
+func Remove(path string) error {
+	for {
+		err := unix.Unmount(path, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
+		switch err {
+		case nil, unix.EINTR: // there may be another below it
+			continue
+		case unix.EINVAL, unix.ENOENT, unix.ENOTDIR: // not mounted, or not there
+		default:
+			return fmt.Errorf("cannot unmount namespace %s: %w", path, err)
+		}
+		break
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) && !errors.Is(err, unix.ENOTDIR) {
+		return fmt.Errorf("cannot remove namespace %s: %w", path, err)
+	}
+	return nil
+}
+
+// Do runs fn in a pinned network namespace and waits for it. Only the goroutine
+// that fn is called on is there: sockets must be made on it, and not on
+// goroutines that fn starts. A panic in fn is the caller's bug and ends the
+// process.
+func Do(path string, fn func() error) error {
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("cannot enter network namespace: %w", err)
+	}
+	defer f.Close()
+	return OnThread(func() error {
+		if err := unix.Setns(int(f.Fd()), unix.CLONE_NEWNET); err != nil {
+			return fmt.Errorf("cannot enter network namespace %s: %w", path, err)
+		}
+		return fn()
+	})
+}
+
+// errExited is what a function on a thread of its own left behind when it
+// called runtime.Goexit.
+var errExited = errors.New("the function ended its goroutine")
+
+// OnThread runs fn on a thread that dies afterwards, so that whatever fn did to
+// the thread harms nobody, and waits for it. That thread is never the process's
+// first one: the Go runtime cannot end it, and /proc/self shows its namespaces.
+func OnThread(fn func() error) error {
+	done := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread()
+		if unix.Gettid() == unix.Getpid() {
+			defer runtime.UnlockOSThread()
+			done <- OnThread(fn) // while this goroutine holds the first thread
+			return
+		}
+		err := errExited
+		defer func() { done <- err }()
+		err = fn()
+	}()
+	return <-done
+}
