@@ -8,6 +8,7 @@ package conf
 import (
 	_ "embed"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/BurntSushi/toml"
@@ -41,6 +42,8 @@ type API struct {
 	Listen               string        `toml:"listen"`
 	Streaming            string        `toml:"streaming"`
 	StreamingIdleTimeout time.Duration `toml:"streaming_idle_timeout"`
+	StreamingCert        string        `toml:"streaming_cert"`
+	StreamingKey         string        `toml:"streaming_key"`
 }
 
 // Log is what is logged and how.
@@ -58,8 +61,10 @@ type Runtime struct {
 
 // Image is how images are fetched.
 type Image struct {
-	RegistriesConf string `toml:"registries_conf"`
-	Policy         string `toml:"policy"`
+	RegistriesConf string        `toml:"registries_conf"`
+	Policy         string        `toml:"policy"`
+	ParallelLayers int           `toml:"parallel_layers"`
+	StallTimeout   time.Duration `toml:"stall_timeout"`
 }
 
 // Network is where CNI's files are.
@@ -79,6 +84,17 @@ type Metrics struct {
 type NRI struct {
 	Enable bool   `toml:"enable"`
 	Socket string `toml:"socket"`
+}
+
+// Values is the configuration as nested tables, for showing it.
+func (c *Config) Values() (map[string]any, error) {
+	var b strings.Builder
+	if err := toml.NewEncoder(&b).Encode(c); err != nil {
+		return nil, err
+	}
+	values := map[string]any{}
+	_, err := toml.Decode(b.String(), &values)
+	return values, err
 }
 
 // Default returns a new configuration with every key at its default.

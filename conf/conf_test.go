@@ -189,6 +189,9 @@ func TestEveryRuleOfValidation(t *testing.T) {
 		{func(c *Config) { c.Network.BinDirs = []string{"x"} }, `network.bin_dirs: must be an absolute path, not "x"`},
 		{func(c *Config) { c.Metrics.Listen = "9090" }, `metrics.listen: must be "host:port", not "9090"`},
 		{func(c *Config) { c.NRI.Socket = "" }, `nri.socket: must be an absolute path, not ""`},
+		{func(c *Config) { c.API.StreamingCert = "/c" }, "api.streaming_key: must be set together with api.streaming_cert"},
+		{func(c *Config) { c.Image.ParallelLayers = 0 }, "image.parallel_layers: must be from 1 to 64, not 0"},
+		{func(c *Config) { c.Image.StallTimeout = 0 }, "image.stall_timeout: must be at least 1s, not 0s"},
 		{func(c *Config) { c.NRI.Enable, c.NRI.Socket = false, "" }, ""},
 		{func(c *Config) { c.Metrics.Listen = ":9090" }, ""},
 	} {
@@ -201,6 +204,17 @@ func TestEveryRuleOfValidation(t *testing.T) {
 		if strings.Join(got, "\n") != tt.want {
 			t.Errorf("got %q, want %q", got, tt.want)
 		}
+	}
+}
+
+func TestValues(t *testing.T) {
+	v, err := Default().Values()
+	if err != nil {
+		t.Fatal(err)
+	}
+	network, _ := v["network"].(map[string]any)
+	if v["root"] != "/var/lib/criruntime" || network["plugin_timeout"] != "1m0s" {
+		t.Errorf("got %v", v)
 	}
 }
 

@@ -43,6 +43,10 @@ func mismatch(k toml.Key, md toml.MetaData, values map[string]any) string {
 		if got != "String" {
 			return "must be a string in quotes"
 		}
+	case t.Kind() == reflect.Int:
+		if got != "Integer" {
+			return "must be a whole number"
+		}
 	case t.Kind() == reflect.Bool:
 		if got != "Bool" {
 			return "must be true or false"

@@ -27,6 +27,11 @@ func (c *Config) validate() []fault {
 	v.socket("api.listen", c.API.Listen)
 	v.address("api.streaming", c.API.Streaming)
 	v.atLeast("api.streaming_idle_timeout", c.API.StreamingIdleTimeout, time.Second)
+	v.file("api.streaming_cert", c.API.StreamingCert)
+	v.file("api.streaming_key", c.API.StreamingKey)
+	if (c.API.StreamingCert == "") != (c.API.StreamingKey == "") {
+		v.add("api.streaming_key", "must be set together with api.streaming_cert")
+	}
 	v.oneOf("log.level", c.Log.Level, "trace", "debug", "info", "warning", "error")
 	v.oneOf("log.format", c.Log.Format, "text", "json")
 	v.oneOf("runtime.cgroup_driver", c.Runtime.CgroupDriver, "auto", "cgroupfs", "systemd")
@@ -38,6 +43,10 @@ func (c *Config) validate() []fault {
 	}
 	v.file("image.registries_conf", c.Image.RegistriesConf)
 	v.file("image.policy", c.Image.Policy)
+	if c.Image.ParallelLayers < 1 || c.Image.ParallelLayers > 64 {
+		v.add("image.parallel_layers", "must be from 1 to 64, not %d", c.Image.ParallelLayers)
+	}
+	v.atLeast("image.stall_timeout", c.Image.StallTimeout, time.Second)
 	v.directory("network.conf_dir", c.Network.ConfDir)
 	if len(c.Network.BinDirs) == 0 {
 		v.add("network.bin_dirs", "must name at least one directory")
