@@ -46,7 +46,8 @@ type Shim interface {
 	// Signal sends a signal to the container's init, or with all to each of
 	// its processes. It is no error that they have ended.
 	Signal(ctx context.Context, id string, sig int, all bool) error
-	// Delete removes a stopped container and its cgroup; it is idempotent.
+	// Delete removes a container that has stopped, or was never started, and
+	// its cgroup; it is idempotent. A running one is an error.
 	Delete(ctx context.Context, id string) error
 	// Exec starts a process in a running container.
 	Exec(ctx context.Context, o ExecOptions) (Process, error)

@@ -1,0 +1,331 @@
+package oci
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/containerd/ttrpc"
+	"github.com/sirupsen/logrus"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/criruntime/criruntime/oci/shim/api"
+)
+
+// deathNotice is how long after a broken connection the news of the shim's end
+// may take: a dying process closes its sockets a little before it is dead.
+const deathNotice = 2 * time.Second
+
+// createGrace is how long a Create may go on after its context has ended.
+const createGrace = 10 * time.Second
+
+// client is the connection to one pod's shim.
+type client struct {
+	podID   string
+	dir     string
+	log     *logrus.Entry
+	process *process
+
+	mu     sync.Mutex
+	ttrpc  *ttrpc.Client // nil after Close
+	closed bool
+}
+
+var _ Shim = (*client)(nil)
+
+func newClient(o ShimOptions, p *process, log *logrus.Entry) *client {
+	return &client{podID: o.PodID, dir: o.Dir, process: p, log: log.WithField("pod", o.PodID)}
+}
+
+func (c *client) connect(dir *podDir) error {
+	conn, err := dir.dial(apiSocket)
+	if err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.ttrpc = ttrpc.NewClient(conn)
+	return nil
+}
+
+// service returns the connection, or a new one where reconnect has dropped it.
+func (c *client) service() (api.ShimClient, *ttrpc.Client, error) {
+	c.mu.Lock()
+	t, closed := c.ttrpc, c.closed
+	c.mu.Unlock()
+	if closed {
+		return nil, nil, errors.New("the connection was closed")
+	}
+	if t == nil {
+		dir, err := openPodDir(c.dir)
+		if err != nil {
+			return nil, nil, err
+		}
+		defer dir.Close()
+		if err := c.connect(dir); err != nil {
+			return nil, nil, err
+		}
+		return c.service()
+	}
+	return api.NewShimClient(t), t, nil
+}
+
+// drop forgets a broken connection, so that the next call makes another.
+func (c *client) drop(t *ttrpc.Client) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.ttrpc == t {
+		c.ttrpc = nil
+	}
+	t.Close()
+}
+
+// call makes one request and gives its error a meaning and a text.
+func (c *client) call(what string, fn func(api.ShimClient) error) error {
+	service, t, err := c.service()
+	if err == nil {
+		err = fn(service)
+		if errors.Is(err, ttrpc.ErrClosed) || errors.Is(err, io.ErrUnexpectedEOF) {
+			c.drop(t)
+			err = c.broken()
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("cannot %s: %w", what, translate(err))
+	}
+	return nil
+}
+
+// broken says why a connection has ended.
+func (c *client) broken() error {
+	if c.process == nil {
+		return ErrGone
+	}
+	select {
+	case <-c.process.done:
+		return ErrGone
+	case <-time.After(deathNotice):
+		return errors.New("the connection to the pod's shim broke")
+	}
+}
+
+// translate turns a status from the shim into this package's errors. The texts
+// are for the user; the shim's own already name the thing.
+func translate(err error) error {
+	st, ok := status.FromError(err)
+	if !ok {
+		return err
+	}
+	switch st.Code() {
+	case codes.NotFound:
+		return &shimError{ErrNotFound, st.Message()}
+	case codes.InvalidArgument:
+		return &shimError{ErrCommand, st.Message()}
+	case codes.Canceled:
+		return &shimError{context.Canceled, st.Message()}
+	case codes.DeadlineExceeded:
+		return &shimError{context.DeadlineExceeded, st.Message()}
+	}
+	return errors.New(st.Message())
+}
+
+// shimError is a shim's sentence with a sentinel that callers match.
+type shimError struct {
+	kind error
+	text string
+}
+
+func (e *shimError) Error() string { return e.text }
+func (e *shimError) Unwrap() error { return e.kind }
+
+// Pid is the shim's process id.
+func (c *client) Pid() int { return c.process.pid }
+
+// Done is closed once the shim's process has ended.
+func (c *client) Done() <-chan struct{} { return c.process.done }
+
+// Kill ends the shim's process.
+func (c *client) Kill() error { return c.process.kill() }
+
+// Close drops the connection.
+func (c *client) Close() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.closed = true
+	if c.ttrpc == nil {
+		return nil
+	}
+	err := c.ttrpc.Close()
+	c.ttrpc = nil
+	return err
+}
+
+// Info asks for the state of every container.
+func (c *client) Info(ctx context.Context) (Info, error) {
+	var r *api.InfoResponse
+	err := c.call("ask the shim for its state", func(s api.ShimClient) (err error) {
+		r, err = s.Info(ctx, &api.Empty{})
+		return err
+	})
+	if err != nil {
+		return Info{}, err
+	}
+	info := Info{Pid: int(r.Pid), PodInitPid: int(r.PodInitPid)}
+	for _, s := range r.Containers {
+		info.Containers = append(info.Containers, ContainerState{
+			ID: s.Id, Pid: int(s.Pid), State: states[s.State], Exit: exitOf(s.Exit),
+		})
+	}
+	return info, nil
+}
+
+var states = map[api.State]State{
+	api.State_CREATED: StateCreated,
+	api.State_RUNNING: StateRunning,
+	api.State_STOPPED: StateStopped,
+}
+
+func exitOf(e *api.Exit) *Exit {
+	if e == nil {
+		return nil
+	}
+	return &Exit{ID: e.Id, Code: e.Code, FinishedAt: time.Unix(0, e.FinishedAt).UTC(), OOMKilled: e.OomKilled}
+}
+
+// Create prepares a container from its bundle. It is not left half-way: when
+// ctx ends first, the shim gets a little time to finish, and what it has made
+// is removed.
+func (c *client) Create(ctx context.Context, o CreateOptions) (pid int, err error) {
+	outcome, cancel := outlive(ctx, createGrace)
+	defer cancel()
+	err = c.call("create container "+o.ID, func(s api.ShimClient) error {
+		r, err := s.Create(outcome, &api.CreateRequest{
+			Id: o.ID, Bundle: o.Bundle, LogPath: o.LogPath,
+			Terminal: o.Terminal, Stdin: o.Stdin, StdinOnce: o.StdinOnce,
+		})
+		if err == nil {
+			pid = int(r.Pid)
+		}
+		return err
+	})
+	if err == nil && ctx.Err() != nil {
+		err = fmt.Errorf("cannot create container %s: %w", o.ID, ctx.Err())
+		return 0, errors.Join(err, c.Delete(outcome, o.ID))
+	}
+	return pid, err
+}
+
+// outlive returns a context that ends a while after ctx.
+func outlive(ctx context.Context, grace time.Duration) (context.Context, context.CancelFunc) {
+	longer, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() { time.AfterFunc(grace, cancel) })
+	return longer, func() { stop(); cancel() }
+}
+
+// Start lets a created container run.
+func (c *client) Start(ctx context.Context, id string) error {
+	return c.call("start container "+id, func(s api.ShimClient) error {
+		_, err := s.Start(ctx, &api.ContainerRequest{Id: id})
+		return err
+	})
+}
+
+// Signal signals a container's init or all its processes.
+func (c *client) Signal(ctx context.Context, id string, sig int, all bool) error {
+	return c.call("signal container "+id, func(s api.ShimClient) error {
+		_, err := s.Signal(ctx, &api.SignalRequest{Id: id, Signal: uint32(sig), All: all})
+		return err
+	})
+}
+
+// Delete removes a container that has stopped or was never started.
+func (c *client) Delete(ctx context.Context, id string) error {
+	return c.call("delete container "+id, func(s api.ShimClient) error {
+		_, err := s.Delete(ctx, &api.ContainerRequest{Id: id})
+		return err
+	})
+}
+
+// Resize sets the size of a container's terminal.
+func (c *client) Resize(ctx context.Context, id string, width, height uint16) error {
+	return c.resize(ctx, &api.ResizeRequest{Id: id, Width: uint32(width), Height: uint32(height)})
+}
+
+func (c *client) resize(ctx context.Context, r *api.ResizeRequest) error {
+	return c.call("resize the terminal in container "+r.Id, func(s api.ShimClient) error {
+		_, err := s.Resize(ctx, r)
+		return err
+	})
+}
+
+// ReopenLog opens a container's log path again.
+func (c *client) ReopenLog(ctx context.Context, id string) error {
+	return c.call("reopen the log of container "+id, func(s api.ShimClient) error {
+		_, err := s.ReopenLog(ctx, &api.ContainerRequest{Id: id})
+		return err
+	})
+}
+
+// Update applies OCI LinuxResources, given as JSON.
+func (c *client) Update(ctx context.Context, id string, resources []byte) error {
+	return c.call("update container "+id, func(s api.ShimClient) error {
+		_, err := s.Update(ctx, &api.UpdateRequest{Id: id, Resources: resources})
+		return err
+	})
+}
+
+// Shutdown ends a shim that has no containers left and waits for its end. That
+// it has ended before is no error.
+func (c *client) Shutdown(ctx context.Context) error {
+	err := c.call("shut down the shim of pod "+c.podID, func(s api.ShimClient) error {
+		_, err := s.Shutdown(ctx, &api.Empty{})
+		return err
+	})
+	if err != nil && !errors.Is(err, ErrGone) {
+		return err
+	}
+	// The shim lets its connections end before itself.
+	c.Close()
+	select {
+	case <-c.process.done:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("the shim of pod %s does not end: %w", c.podID, ctx.Err())
+	}
+}
+
+// Events delivers exits until the shim is gone or ctx is done.
+func (c *client) Events(ctx context.Context) (<-chan Exit, error) {
+	_, t, err := c.service()
+	if err != nil {
+		return nil, fmt.Errorf("cannot listen to the shim of pod %s: %w", c.podID, translate(err))
+	}
+	stream, err := api.NewShimClient(t).Events(ctx, &api.Empty{})
+	if err != nil {
+		if errors.Is(err, ttrpc.ErrClosed) {
+			c.drop(t)
+			err = c.broken()
+		}
+		return nil, fmt.Errorf("cannot listen to the shim of pod %s: %w", c.podID, translate(err))
+	}
+	exits := make(chan Exit)
+	go func() {
+		defer close(exits)
+		for {
+			e, err := stream.Recv()
+			if err != nil {
+				return
+			}
+			select {
+			case exits <- *exitOf(e):
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return exits, nil
+}

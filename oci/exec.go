@@ -1,0 +1,84 @@
+package oci
+
+import (
+	"context"
+
+	"github.com/criruntime/criruntime/oci/shim/api"
+)
+
+// Exec starts a process in a running container.
+func (c *client) Exec(ctx context.Context, o ExecOptions) (Process, error) {
+	lease, err := c.handOver(o.Stdio)
+	if err != nil {
+		return nil, err
+	}
+	defer lease.close() // the process has the streams by then, or never
+	p := &execProcess{client: c, id: &api.ExecID{Id: o.ID, ExecId: o.ExecID}}
+	err = c.call("exec in container "+o.ID, func(s api.ShimClient) error {
+		r, err := s.Exec(ctx, &api.ExecRequest{
+			Id: o.ID, ExecId: o.ExecID, Process: o.Process, StdioToken: lease.token,
+		})
+		if err == nil {
+			p.pid = int(r.Pid)
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+// execProcess is a process started by Exec.
+type execProcess struct {
+	client *client
+	id     *api.ExecID
+	pid    int
+}
+
+// Pid is the process's number on the host.
+func (p *execProcess) Pid() int { return p.pid }
+
+// Wait blocks until the process has ended.
+func (p *execProcess) Wait(ctx context.Context) (Exit, error) {
+	var e *api.Exit
+	err := p.client.call("wait for exec "+p.id.ExecId, func(s api.ShimClient) (err error) {
+		e, err = s.WaitExec(ctx, p.id)
+		return err
+	})
+	if err != nil {
+		return Exit{}, err
+	}
+	return *exitOf(e), nil
+}
+
+// Kill ends the process and all that it started.
+func (p *execProcess) Kill(ctx context.Context) error {
+	return p.client.call("kill exec "+p.id.ExecId, func(s api.ShimClient) error {
+		_, err := s.KillExec(ctx, p.id)
+		return err
+	})
+}
+
+// Resize sets the size of the process's terminal.
+func (p *execProcess) Resize(ctx context.Context, width, height uint16) error {
+	return p.client.resize(ctx, &api.ResizeRequest{
+		Id: p.id.Id, ExecId: p.id.ExecId, Width: uint32(width), Height: uint32(height),
+	})
+}
+
+// Attach joins stdio to the container's and blocks until either ends.
+func (c *client) Attach(ctx context.Context, id string, io Stdio) error {
+	lease, err := c.handOver(io)
+	if err != nil {
+		return err
+	}
+	// The shim sees the lease end and detaches the client.
+	stop := context.AfterFunc(ctx, lease.close)
+	defer stop()
+	defer lease.close()
+	return c.call("attach to container "+id, func(s api.ShimClient) error {
+		_, err := s.Attach(context.WithoutCancel(ctx), &api.AttachRequest{Id: id, StdioToken: lease.token})
+		return err
+	})
+}

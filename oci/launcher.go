@@ -1,0 +1,290 @@
+package oci
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/sirupsen/logrus"
+)
+
+// startTimeout bounds a shim's start where the caller's context does not.
+const startTimeout = 30 * time.Second
+
+// Files in a pod's directory; package oci/shim has the same names.
+const (
+	apiSocket   = "shim.sock"
+	stdioSocket = "io.sock"
+	pidFile     = "shim.pid"
+)
+
+// LauncherOptions configure a Launcher.
+type LauncherOptions struct {
+	// ShimPath is the shim's program; a name without a slash is looked up
+	// beside this program and then in PATH.
+	ShimPath string
+	// Log is told of shims that end unexpectedly.
+	Log *logrus.Entry
+}
+
+// Launcher is the default Handler: it starts criruntime-shim for each pod.
+type Launcher struct {
+	log     *logrus.Entry
+	program *os.File // the sealed copy
+}
+
+var _ Handler = (*Launcher)(nil)
+
+// NewLauncher copies the shim's program into memory, from where all shims are
+// started until Close.
+func NewLauncher(o LauncherOptions) (*Launcher, error) {
+	path, err := findShim(o.ShimPath)
+	if err != nil {
+		return nil, err
+	}
+	program, err := sealedCopy(path)
+	if err != nil {
+		return nil, err
+	}
+	log := o.Log
+	if log == nil {
+		log = logrus.NewEntry(logrus.StandardLogger())
+	}
+	return &Launcher{log: log, program: program}, nil
+}
+
+// Close releases the program. Shims run on.
+func (l *Launcher) Close() error { return l.program.Close() }
+
+// Start launches a pod's shim. Its sockets listen before it exists, so that
+// from then on Connect finds either it or ErrGone.
+func (l *Launcher) Start(ctx context.Context, o ShimOptions) (Shim, error) {
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	s, err := l.start(ctx, o)
+	if err != nil {
+		return nil, fmt.Errorf("cannot start the shim of pod %s: %w", o.PodID, err)
+	}
+	return s, nil
+}
+
+func (l *Launcher) start(ctx context.Context, o ShimOptions) (_ Shim, err error) {
+	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
+		return nil, err
+	}
+	dir, err := openPodDir(o.Dir)
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Close()
+	defer func() {
+		if err != nil {
+			for _, name := range []string{apiSocket, stdioSocket, pidFile} {
+				os.Remove(filepath.Join(o.Dir, name))
+			}
+		}
+	}()
+	process, ready, err := l.spawn(dir, o)
+	if err != nil {
+		return nil, err
+	}
+	p, err := watch(process.Pid, process)
+	if err != nil {
+		return nil, err // the process is being killed and reaped
+	}
+	if err := l.await(ctx, dir, p, ready); err != nil {
+		_ = p.kill()
+		<-p.done
+		return nil, err
+	}
+	c := newClient(o, p, l.log)
+	if err := c.connect(dir); err != nil {
+		_ = p.kill()
+		<-p.done
+		return nil, err
+	}
+	return c, nil
+}
+
+// await writes the pid file and waits for the shim's word that it is ready.
+func (l *Launcher) await(ctx context.Context, dir *podDir, p *process, ready *os.File) error {
+	defer ready.Close()
+	if err := dir.writeFile(pidFile, strconv.Itoa(p.pid)+"\n"); err != nil {
+		return err
+	}
+	stop := context.AfterFunc(ctx, func() { _ = ready.SetReadDeadline(time.Now()) })
+	defer stop()
+	word, err := io.ReadAll(io.LimitReader(ready, 4096))
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case err != nil:
+		return err
+	case string(word) == "ok":
+		return nil
+	case len(word) == 0:
+		return errors.New("it ended before it was ready; its shim.log may say why")
+	}
+	return errors.New(string(word))
+}
+
+// spawn starts the process in a session of its own, with nothing but two
+// listening sockets and the pipe on which it says that it is ready.
+func (l *Launcher) spawn(dir *podDir, o ShimOptions) (*os.Process, *os.File, error) {
+	var inherit []*os.File
+	defer func() {
+		for _, f := range inherit {
+			f.Close()
+		}
+	}()
+	for _, name := range []string{apiSocket, stdioSocket} {
+		f, err := dir.listen(name)
+		if err != nil {
+			return nil, nil, err
+		}
+		inherit = append(inherit, f)
+	}
+	ready, theirs, err := os.Pipe()
+	if err != nil {
+		return nil, nil, fmt.Errorf("cannot make a pipe: %v", err)
+	}
+	inherit = append(inherit, theirs)
+	args := []string{"criruntime-shim", "-pod", o.PodID}
+	if o.SharedPID {
+		args = append(args, "-shared-pid")
+	}
+	cmd := &exec.Cmd{
+		// Named from outside: among the inherited descriptors of the new
+		// process, this number may mean another file.
+		Path:        fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), l.program.Fd()),
+		Args:        args,
+		Dir:         o.Dir,
+		Env:         shimEnv,
+		ExtraFiles:  inherit,
+		SysProcAttr: &syscall.SysProcAttr{Setsid: true},
+	}
+	if err := cmd.Start(); err != nil {
+		ready.Close()
+		return nil, nil, err
+	}
+	return cmd.Process, ready, nil
+}
+
+// shimEnv keeps a Go process small that is idle nearly always. GOMAXPROCS is
+// handed on to container processes until their exec by libcontainer.
+var shimEnv = []string{
+	"GOMAXPROCS=2",
+	"GOGC=40",
+	"GOMEMLIMIT=24MiB",
+	"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+}
+
+// Connect finds the shim that an earlier daemon started for the pod.
+func (l *Launcher) Connect(ctx context.Context, o ShimOptions) (Shim, error) {
+	s, err := l.find(ctx, o)
+	if err != nil {
+		return nil, fmt.Errorf("cannot connect to the shim of pod %s: %w", o.PodID, err)
+	}
+	return s, nil
+}
+
+// find asks whoever listens on the socket for its number, watches that, and
+// asks again: if the answer still comes, the number was its own all the time.
+func (l *Launcher) find(ctx context.Context, o ShimOptions) (Shim, error) {
+	dir, err := openPodDir(o.Dir)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, ErrGone
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Close()
+	c := newClient(o, nil, l.log)
+	if err := c.connect(dir); err != nil {
+		return nil, err
+	}
+	info, err := c.Info(ctx)
+	if err != nil {
+		c.Close()
+		return nil, err
+	}
+	p, err := watch(info.Pid, nil)
+	if err != nil {
+		c.Close()
+		return nil, err
+	}
+	if _, err := c.Info(ctx); err != nil {
+		c.Close()
+		p.forget()
+		return nil, err
+	}
+	c.process = p
+	return c, nil
+}
+
+// podDir is an open pod directory. Names in it are reached through the
+// descriptor, because the address of a unix socket has only 108 bytes.
+type podDir struct {
+	*os.File
+}
+
+func openPodDir(path string) (*podDir, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_DIRECTORY, 0)
+	if err != nil {
+		return nil, fmt.Errorf("cannot open the pod's directory: %w", err)
+	}
+	return &podDir{f}, nil
+}
+
+func (d *podDir) address(name string) *net.UnixAddr {
+	return &net.UnixAddr{Net: "unix", Name: fmt.Sprintf("/proc/self/fd/%d/%s", d.Fd(), name)}
+}
+
+// listen binds a socket that only the owner can connect to.
+func (d *podDir) listen(name string) (*os.File, error) {
+	address := d.address(name)
+	if err := os.Remove(address.Name); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	l, err := net.ListenUnix("unix", address)
+	if err != nil {
+		return nil, fmt.Errorf("cannot listen on %s: %v", name, err)
+	}
+	defer l.Close()
+	l.SetUnlinkOnClose(false)
+	if err := os.Chmod(address.Name, 0o600); err != nil {
+		return nil, err
+	}
+	return l.File()
+}
+
+// dial connects to a socket; ErrGone says that nobody listens.
+func (d *podDir) dial(name string) (*net.UnixConn, error) {
+	conn, err := net.DialUnix("unix", nil, d.address(name))
+	if errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, os.ErrNotExist) {
+		return nil, ErrGone
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot connect to %s: %v", name, err)
+	}
+	return conn, nil
+}
+
+func (d *podDir) writeFile(name, content string) error {
+	temporary := d.address(name + ".new").Name
+	if err := os.WriteFile(temporary, []byte(content), 0o600); err != nil {
+		return fmt.Errorf("cannot write %s: %v", name, err)
+	}
+	if err := os.Rename(temporary, d.address(name).Name); err != nil {
+		return fmt.Errorf("cannot write %s: %v", name, err)
+	}
+	return nil
+}

@@ -1,0 +1,68 @@
+package shim
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/opencontainers/runc/libcontainer/configs"
+	"github.com/opencontainers/runc/libcontainer/specconv"
+	"github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// loadSpec reads the bundle's config.json and makes its paths absolute, since
+// libcontainer takes relative ones to be below the working directory, which
+// belongs to the whole pod.
+func loadSpec(bundle string) (*specs.Spec, error) {
+	b, err := os.ReadFile(filepath.Join(bundle, "config.json"))
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the container's configuration: %w", err)
+	}
+	var spec specs.Spec
+	if err := json.Unmarshal(b, &spec); err != nil {
+		return nil, fmt.Errorf("cannot parse %s: %v", filepath.Join(bundle, "config.json"), err)
+	}
+	if spec.Root == nil || spec.Linux == nil {
+		return nil, fmt.Errorf("the configuration in %s has no root or no linux section", bundle)
+	}
+	spec.Root.Path = absolute(bundle, spec.Root.Path)
+	for i := range spec.Mounts {
+		if m := &spec.Mounts[i]; isBind(m) {
+			m.Source = absolute(bundle, m.Source)
+		}
+	}
+	return &spec, nil
+}
+
+func isBind(m *specs.Mount) bool {
+	for _, o := range m.Options {
+		if o == "bind" || o == "rbind" {
+			return true
+		}
+	}
+	return false
+}
+
+func absolute(dir, path string) string {
+	if filepath.IsAbs(path) {
+		return path
+	}
+	return filepath.Join(dir, path)
+}
+
+// newConfig converts a spec. oomScoreAdj is for a process that names none: it
+// must not inherit the shim's.
+func newConfig(id, bundle string, spec *specs.Spec, oomScoreAdj int) (*configs.Config, error) {
+	config, err := specconv.CreateLibcontainerConfig(&specconv.CreateOpts{CgroupName: id, Spec: spec})
+	if err != nil {
+		return nil, fmt.Errorf("the container's configuration is not usable: %v", err)
+	}
+	// The conversion appends a label with the working directory; hooks get it
+	// as the bundle.
+	config.Labels[len(config.Labels)-1] = "bundle=" + bundle
+	if config.OomScoreAdj == nil {
+		config.OomScoreAdj = &oomScoreAdj
+	}
+	return config, nil
+}

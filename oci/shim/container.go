@@ -1,0 +1,299 @@
+package shim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+
+	"github.com/opencontainers/runc/libcontainer"
+	"github.com/opencontainers/runc/libcontainer/configs"
+	"golang.org/x/sys/unix"
+
+	"github.com/criruntime/criruntime/oci/pidfd"
+	"github.com/criruntime/criruntime/oci/shim/api"
+)
+
+// stateDir is the directory in the bundle that holds libcontainer's state.
+const stateDir = "libcontainer"
+
+// container is a container of the pod, from Create until Delete.
+type container struct {
+	shim   *Shim
+	id     string
+	bundle string
+
+	// op makes Create, Start and Delete take turns.
+	op sync.Mutex
+
+	// Made by create, constant afterwards.
+	lc      *libcontainer.Container
+	process *libcontainer.Process
+	pid     int
+	fd      *pidfd.FD
+	cgroup  *cgroup
+	streams *streams
+	gone    chan struct{} // closed when its end has been recorded
+
+	// starts is held while lc starts an exec; whoever finds it taken uses a
+	// copy of lc, whose own lock would make execs queue.
+	starts  sync.Mutex
+	updates sync.Mutex
+
+	mu     sync.Mutex
+	state  api.State // UNKNOWN while it is being created
+	exit   *api.Exit // set with STOPPED
+	execs  map[string]*execution
+	ended  []string // execs that nobody has waited for yet, oldest first
+	nextID int      // for subgroups
+	stale  []*subgroup
+}
+
+// create makes and registers a container. On an error nothing of it is left.
+func (s *Shim) create(r *api.CreateRequest) (*container, error) {
+	c := &container{shim: s, id: r.Id, bundle: r.Bundle, execs: make(map[string]*execution), gone: make(chan struct{})}
+	c.op.Lock()
+	defer c.op.Unlock()
+	if err := s.register(c); err != nil {
+		return nil, err
+	}
+	if err := c.create(r); err != nil {
+		s.unregister(c)
+		return nil, err
+	}
+	s.memory.tidy()
+	return c, nil
+}
+
+func (s *Shim) register(c *container) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stopping {
+		return fail(errState, "the pod's shim is shutting down")
+	}
+	if _, ok := s.containers[c.id]; ok {
+		return fail(errExists, "container %s exists already", c.id)
+	}
+	s.containers[c.id] = c
+	return nil
+}
+
+func (s *Shim) unregister(c *container) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.containers, c.id)
+}
+
+// container finds a container that has been created.
+func (s *Shim) container(id string) (*container, error) {
+	s.mu.Lock()
+	c, ok := s.containers[id]
+	s.mu.Unlock()
+	if !ok || c.currentState() == api.State_UNKNOWN {
+		return nil, fail(errNotFound, "container %s is not known to its pod's shim", id)
+	}
+	return c, nil
+}
+
+func (c *container) create(r *api.CreateRequest) (err error) {
+	spec, err := loadSpec(c.bundle)
+	if err != nil {
+		return err
+	}
+	if c.process, err = newProcess(spec.Process); err != nil {
+		return fmt.Errorf("the configuration of container %s is not usable: %v", c.id, err)
+	}
+	c.process.Init = true
+	config, err := newConfig(c.id, c.bundle, spec, c.shim.oom)
+	if err != nil {
+		return err
+	}
+	if err := c.makeStreams(r, config); err != nil {
+		return err
+	}
+	root := filepath.Join(c.bundle, stateDir)
+	defer func() {
+		if err != nil {
+			c.streams.abandon()
+			err = errors.Join(err, os.RemoveAll(root))
+		}
+	}()
+	if c.lc, err = libcontainer.Create(root, c.id, config); err != nil {
+		return fmt.Errorf("cannot create container %s: %v", c.id, err)
+	}
+	return c.startInit(spec.Process.Args)
+}
+
+func (c *container) makeStreams(r *api.CreateRequest, config *configs.Config) error {
+	uid, err := config.HostRootUID()
+	if err != nil {
+		return err
+	}
+	gid, err := config.HostRootGID()
+	if err != nil {
+		return err
+	}
+	c.streams, err = newStreams(r, c.process, uid, gid, func(msg string) { c.shim.log.Warn(msg) })
+	return err
+}
+
+// startInit starts the container's first process up to its exec.
+func (c *container) startInit(args []string) (err error) {
+	defer c.shim.reaper.starting()()
+	defer func() {
+		if err != nil {
+			err = errors.Join(startError(err, args), c.undo())
+		}
+	}()
+	if err := c.lc.Start(c.process); err != nil {
+		return fmt.Errorf("cannot create container %s: %w", c.id, err)
+	}
+	if c.pid, err = c.process.Pid(); err != nil {
+		return err
+	}
+	c.shim.reaper.adopt(c.pid)
+	if c.fd, err = pidfd.Open(c.pid); err != nil {
+		return err
+	}
+	if c.cgroup, err = cgroupOf(c.lc); err != nil {
+		return err
+	}
+	if err := c.streams.started(c.shim.guard); err != nil {
+		return err
+	}
+	c.setState(api.State_CREATED)
+	c.shim.guard("container", c.watch)
+	return nil
+}
+
+// undo ends what startInit has started and removes what libcontainer made.
+func (c *container) undo() error {
+	if c.pid > 0 {
+		_ = c.process.Signal(unix.SIGKILL)
+		_, _ = c.process.Wait()
+		c.shim.reaper.reaped(c.pid)
+	}
+	if c.fd != nil {
+		c.fd.Close()
+	}
+	return c.lc.Destroy()
+}
+
+// start lets a created container run.
+func (c *container) start() error {
+	c.op.Lock()
+	defer c.op.Unlock()
+	if state := c.currentState(); state != api.State_CREATED {
+		return fail(errState, "container %s cannot be started: it is %s", c.id, stateName(state))
+	}
+	if err := c.lc.Exec(); err != nil {
+		c.releaseFifo()
+		return fail(errState, "cannot start container %s: %v", c.id, err)
+	}
+	c.mu.Lock()
+	if c.state == api.State_CREATED {
+		c.state = api.State_RUNNING
+	}
+	c.mu.Unlock()
+	c.shim.memory.tidy()
+	return nil
+}
+
+// releaseFifo frees the thread that libcontainer leaves in an open(2) of the
+// exec fifo when the container has died before its start.
+func (c *container) releaseFifo() {
+	path := filepath.Join(c.bundle, stateDir, c.id, "exec.fifo")
+	if fd, err := unix.Open(path, unix.O_WRONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0); err == nil {
+		unix.Close(fd)
+	}
+}
+
+// signal signals the container's init or all its processes. It is no error
+// that they have ended.
+func (c *container) signal(sig syscall.Signal, all bool) error {
+	if all {
+		return c.cgroup.signal(sig)
+	}
+	if err := c.fd.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) && !errors.Is(err, os.ErrClosed) {
+		return fmt.Errorf("cannot signal container %s: %v", c.id, err)
+	}
+	return nil
+}
+
+// remove removes a container that does not run: what is left of its processes, its
+// cgroup and its state.
+func (s *Shim) remove(ctx context.Context, id string) error {
+	s.mu.Lock()
+	c, ok := s.containers[id]
+	s.mu.Unlock()
+	if !ok {
+		return nil
+	}
+	c.op.Lock()
+	defer c.op.Unlock()
+	switch state := c.currentState(); state {
+	case api.State_UNKNOWN: // its creation has failed meanwhile
+		return nil
+	case api.State_CREATED:
+		if err := c.discard(ctx); err != nil {
+			return err
+		}
+	case api.State_RUNNING:
+		return fail(errState, "container %s cannot be deleted: it is %s", id, stateName(state))
+	}
+	if err := c.cgroup.empty(ctx); err != nil {
+		return fmt.Errorf("cannot delete container %s: %w", id, err)
+	}
+	done := s.reaper.starting() // hooks may run
+	err := c.lc.Destroy()
+	done()
+	if err != nil {
+		return fmt.Errorf("cannot delete container %s: %v", id, err)
+	}
+	if err := os.RemoveAll(filepath.Join(c.bundle, stateDir)); err != nil {
+		return fmt.Errorf("cannot delete container %s: %v", id, err)
+	}
+	s.unregister(c)
+	s.memory.tidy()
+	return nil
+}
+
+// discard ends a container that was never started.
+func (c *container) discard(ctx context.Context) error {
+	if err := c.signal(unix.SIGKILL, false); err != nil {
+		return err
+	}
+	select {
+	case <-c.gone:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (c *container) currentState() api.State {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.state
+}
+
+func (c *container) setState(state api.State) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.state = state
+}
+
+func stateName(s api.State) string {
+	switch s {
+	case api.State_CREATED:
+		return "created and not started"
+	case api.State_RUNNING:
+		return "running"
+	case api.State_STOPPED:
+		return "stopped"
+	}
+	return "being created"
+}

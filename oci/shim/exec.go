@@ -1,0 +1,279 @@
+package shim
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/opencontainers/runc/libcontainer"
+	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/criruntime/criruntime/oci/shim/api"
+)
+
+// keptExecs is how many ended execs of a container are kept for a client that
+// has not asked for their exit yet, and may never, having died.
+const keptExecs = 64
+
+// execution is a process that runs in a container beside its init.
+type execution struct {
+	container *container
+	id        string
+	process   *libcontainer.Process
+	pid       int
+	group     *subgroup
+	terminal  *terminal // nil: it has none
+	done      chan struct{}
+	exit      *api.Exit // set when done is closed
+}
+
+// exec starts a process in a running container.
+func (c *container) exec(r *api.ExecRequest, io *stdio) (e *execution, err error) {
+	var spec specs.Process
+	if err := json.Unmarshal(r.Process, &spec); err != nil {
+		return nil, fmt.Errorf("cannot parse the process of exec %s: %v", r.ExecId, err)
+	}
+	e = &execution{container: c, id: r.ExecId, done: make(chan struct{})}
+	if e.process, err = newProcess(&spec); err != nil {
+		return nil, fmt.Errorf("the process of exec %s is not usable: %v", r.ExecId, err)
+	}
+	n, err := c.registerExec(e)
+	if err != nil {
+		return nil, err
+	}
+	if e.group, err = c.cgroup.newSubgroup(fmt.Sprintf("exec-%d", n)); err != nil {
+		c.forgetExec(e.id)
+		return nil, err
+	}
+	e.process.SubCgroupPaths = e.group.paths
+	if err := e.start(io, spec.Terminal); err != nil {
+		c.forgetExec(e.id)
+		e.group.remove()
+		return nil, startError(err, spec.Args)
+	}
+	c.shim.guard("exec", e.watch)
+	return e, nil
+}
+
+func (e *execution) start(streams *stdio, terminal bool) error {
+	var socket *consoleSocket
+	if terminal {
+		var err error
+		if socket, err = newConsoleSocket(); err != nil {
+			return err
+		}
+		defer socket.close()
+		e.process.ConsoleSocket = socket.theirs
+	} else if err := e.giveStreams(streams); err != nil {
+		return err
+	}
+	if err := e.container.startExec(e); err != nil {
+		return err
+	}
+	if terminal {
+		master, err := socket.receive()
+		if err != nil {
+			e.abort()
+			return err
+		}
+		e.terminal = newTerminal(master, streams, e.container.shim.guard)
+	}
+	return nil
+}
+
+// giveStreams makes the handed-over descriptors the process's own.
+func (e *execution) giveStreams(s *stdio) error {
+	if err := s.makeBlocking(); err != nil {
+		return fmt.Errorf("cannot use the streams of exec %s: %v", e.id, err)
+	}
+	if s.stdin != nil {
+		e.process.Stdin = s.stdin
+	}
+	if s.stdout != nil {
+		e.process.Stdout = s.stdout
+	}
+	if s.stderr != nil {
+		e.process.Stderr = s.stderr
+	}
+	return nil
+}
+
+// startExec starts the process through lc, or through a copy of it while
+// another start holds lc.
+func (c *container) startExec(e *execution) error {
+	lc := c.lc
+	if c.starts.TryLock() {
+		defer c.starts.Unlock()
+	} else {
+		var err error
+		if lc, err = libcontainer.Load(filepath.Join(c.bundle, stateDir), c.id); err != nil {
+			return fmt.Errorf("cannot exec in container %s: %v", c.id, err)
+		}
+	}
+	defer c.shim.reaper.starting()()
+	if err := lc.Start(e.process); err != nil {
+		return fmt.Errorf("cannot exec in container %s: %w", c.id, err)
+	}
+	pid, err := e.process.Pid()
+	if err != nil {
+		return err
+	}
+	e.pid = pid
+	c.shim.reaper.adopt(pid)
+	return nil
+}
+
+// abort ends a process that was started in vain.
+func (e *execution) abort() {
+	_ = e.process.Signal(syscall.SIGKILL)
+	_, _ = e.process.Wait()
+	e.container.shim.reaper.reaped(e.pid)
+}
+
+// watch waits for the process's end and for the rest of its terminal output.
+func (e *execution) watch() {
+	waitChild(e.pid)
+	at := time.Now()
+	code := int32(255)
+	state, err := e.process.Wait()
+	e.container.shim.reaper.reaped(e.pid)
+	if state != nil {
+		code = exitCode(state.Sys().(syscall.WaitStatus))
+	} else {
+		e.container.shim.log.Errorf("the exit code of exec %s is lost: %v", e.id, err)
+	}
+	if e.terminal != nil {
+		e.terminal.drain()
+	}
+	e.exit = &api.Exit{Id: e.id, Code: code, FinishedAt: at.UnixNano()}
+	e.container.retire(e)
+	close(e.done)
+	e.container.shim.memory.used()
+}
+
+// wait blocks until the process has ended and forgets it.
+func (e *execution) wait(ctx context.Context) (*api.Exit, error) {
+	select {
+	case <-e.done:
+		e.container.forgetExec(e.id)
+		return e.exit, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// kill ends the process and all that it started.
+func (e *execution) kill(ctx context.Context) error {
+	if err := e.group.kill(ctx); err != nil {
+		return fmt.Errorf("cannot kill exec %s: %w", e.id, err)
+	}
+	return nil
+}
+
+// registerExec notes an exec and returns a number for it that is unique in the
+// container.
+func (c *container) registerExec(e *execution) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.state != api.State_RUNNING {
+		return 0, fail(errState, "cannot exec in container %s: it is %s", c.id, stateName(c.state))
+	}
+	if _, ok := c.execs[e.id]; ok {
+		return 0, fail(errExists, "exec %s exists already", e.id)
+	}
+	c.execs[e.id] = e
+	c.nextID++
+	return c.nextID, nil
+}
+
+// execution finds an exec.
+func (c *container) execution(id string) (*execution, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	e, ok := c.execs[id]
+	if !ok {
+		return nil, fail(errNotFound, "exec %s is not known in container %s", id, c.id)
+	}
+	return e, nil
+}
+
+func (c *container) forgetExec(id string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.execs, id)
+	for i := range c.ended {
+		if c.ended[i] == id {
+			c.ended = append(c.ended[:i], c.ended[i+1:]...)
+			break
+		}
+	}
+}
+
+// retire notes that an exec has ended and removes its subgroup, along with
+// earlier ones that daemons started by an exec have left by now.
+func (c *container) retire(e *execution) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.ended = append(c.ended, e.id)
+	if len(c.ended) > keptExecs {
+		delete(c.execs, c.ended[0])
+		c.ended = c.ended[1:]
+	}
+	groups := append(c.stale, e.group)
+	c.stale = nil
+	for _, g := range groups {
+		if !g.remove() {
+			c.stale = append(c.stale, g)
+		}
+	}
+}
+
+// terminal carries data between a terminal's master and a client.
+type terminal struct {
+	master *os.File
+	client *stdio
+	ended  chan struct{} // all output has been carried
+}
+
+// newTerminal starts carrying. It owns the master and the client's streams. The
+// client's stdin, a socket, carries both directions unless there is a stdout.
+func newTerminal(master *os.File, client *stdio, guard func(string, func())) *terminal {
+	t := &terminal{master: master, client: client, ended: make(chan struct{})}
+	out := client.stdout
+	if out == nil {
+		out = client.stdin
+	}
+	guard("terminal output", func() {
+		defer close(t.ended)
+		if out != nil {
+			_, _ = io.Copy(out, master)
+		}
+		// The client has gone, or all who had the terminal open: hang up.
+		master.Close()
+		client.close()
+	})
+	if client.stdin != nil {
+		guard("terminal input", func() {
+			_, _ = io.Copy(master, client.stdin)
+			if client.stdout == nil {
+				master.Close() // the one socket is closed: the client has gone
+			}
+		})
+	}
+	return t
+}
+
+// drain waits, for a bounded time, until the output has reached the client.
+func (t *terminal) drain() {
+	select {
+	case <-t.ended:
+	case <-time.After(drainTimeout):
+		_ = t.master.SetReadDeadline(time.Now())
+		<-t.ended
+	}
+}

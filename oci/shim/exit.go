@@ -1,0 +1,76 @@
+package shim
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/criruntime/criruntime/oci/shim/api"
+)
+
+// exitFile is the container's exit in its bundle.
+const exitFile = "exit.json"
+
+// exitRecord is an oci.Exit as the exit file holds it.
+type exitRecord struct {
+	ID         string    `json:"id"`
+	Code       int32     `json:"code"`
+	FinishedAt time.Time `json:"finishedAt"`
+	OOMKilled  bool      `json:"oomKilled,omitempty"`
+}
+
+// watch waits for the container's end, records it, and tells everybody once
+// all output is in the log. The order matters: the OOM counter is read while
+// the cgroup is there, and the file is written before anyone hears of the
+// exit, so that a daemon which misses the event finds it.
+func (c *container) watch() {
+	_ = c.fd.Wait()
+	at := time.Now()
+	oom := c.cgroup.oomKilled()
+	if err := c.cgroup.kill(); err != nil {
+		c.shim.log.Errorf("container %s has ended and left processes: %v", c.id, err)
+	}
+	code := c.reap()
+	exit := &api.Exit{Id: c.id, Code: code, FinishedAt: at.UnixNano(), OomKilled: oom && code != 0}
+	if err := writeExit(c.bundle, exit); err != nil {
+		c.shim.log.Errorf("container %s has ended with code %d: %v", c.id, exit.Code, err)
+	}
+	c.streams.drain()
+	c.shim.exits.publish(exit, func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.state, c.exit = api.State_STOPPED, exit
+	})
+	c.fd.Close()
+	close(c.gone)
+	c.shim.memory.tidy()
+}
+
+// reap takes the init's exit status.
+func (c *container) reap() int32 {
+	state, err := c.process.Wait()
+	c.shim.reaper.reaped(c.pid)
+	if state == nil {
+		c.shim.log.Errorf("the exit code of container %s is lost: %v", c.id, err)
+		return 255
+	}
+	return exitCode(state.Sys().(syscall.WaitStatus))
+}
+
+func writeExit(bundle string, e *api.Exit) error {
+	b, err := json.Marshal(exitRecord{e.Id, e.Code, time.Unix(0, e.FinishedAt).UTC(), e.OomKilled})
+	if err != nil {
+		return err
+	}
+	path := filepath.Join(bundle, exitFile)
+	if err := os.WriteFile(path+".new", b, 0o600); err != nil {
+		return fmt.Errorf("cannot write the exit file: %v", err)
+	}
+	if err := os.Rename(path+".new", path); err != nil {
+		return fmt.Errorf("cannot write the exit file: %v", err)
+	}
+	return nil
+}

@@ -1,0 +1,92 @@
+#define _GNU_SOURCE
+#include <errno.h>
+#include <grp.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define NOBODY 65534
+
+/* leave_host makes an empty, read-only tmpfs the root directory and detaches
+ * the host's mounts, which this copy of the namespace would otherwise hold. */
+static int leave_host(void)
+{
+	const unsigned long flags = MS_NOSUID | MS_NODEV | MS_NOEXEC;
+
+	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
+	    mount("pod-init", "/proc", "tmpfs", flags, "mode=0555,size=4k,nr_inodes=2") < 0 ||
+	    chdir("/proc") < 0 ||
+	    syscall(SYS_pivot_root, ".", ".") < 0 ||
+	    umount2(".", MNT_DETACH) < 0 ||
+	    chdir("/") < 0)
+		return -1;
+	return mount(NULL, "/", NULL, MS_REMOUNT | MS_BIND | MS_RDONLY | flags, NULL);
+}
+
+static int drop_privileges(void)
+{
+	if (setgroups(0, NULL) < 0 ||
+	    setresgid(NOBODY, NOBODY, NOBODY) < 0 ||
+	    setresuid(NOBODY, NOBODY, NOBODY) < 0 ||
+	    prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
+		return -1;
+	return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+}
+
+/* reap_until reaps orphans until the other end of the lease is closed. */
+static void reap_until(int lease, int children)
+{
+	struct pollfd fds[2] = {
+		{ .fd = lease, .events = POLLIN },
+		{ .fd = children, .events = POLLIN },
+	};
+	struct signalfd_siginfo info;
+
+	for (;;) {
+		if (poll(fds, 2, -1) < 0) {
+			if (errno == EINTR)
+				continue;
+			return;
+		}
+		if (fds[0].revents)
+			return;
+		if (fds[1].revents && read(children, &info, sizeof(info)) < 0 && errno != EINTR)
+			return;
+		while (waitpid(-1, NULL, WNOHANG) > 0)
+			;
+	}
+}
+
+/* pod_init runs before the Go runtime and returns at once in every process but
+ * the one that Start has made. It answers with one byte: 0, or an errno. */
+__attribute__((constructor)) static void pod_init(void)
+{
+	const char *fd = getenv("_CRIRUNTIME_POD_INIT");
+	unsigned char result = 0;
+	int lease, children;
+	sigset_t set;
+
+	if (!fd)
+		return;
+	lease = atoi(fd);
+	prctl(PR_SET_NAME, "pod-init", 0, 0, 0);
+	sigemptyset(&set);
+	sigaddset(&set, SIGCHLD);
+	sigprocmask(SIG_SETMASK, &set, NULL);
+	children = signalfd(-1, &set, SFD_CLOEXEC);
+	if (children < 0 || getpid() != 1 || leave_host() < 0 || drop_privileges() < 0)
+		result = errno ? errno : EPERM;
+	if (write(lease, &result, 1) == 1 && result == 0) {
+		close(STDIN_FILENO);
+		close(STDOUT_FILENO);
+		close(STDERR_FILENO);
+		reap_until(lease, children);
+	}
+	_exit(result);
+}

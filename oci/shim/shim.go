@@ -1,0 +1,240 @@
+// Package shim is the body of criruntime-shim, the process that each pod has:
+// the parent of the pod's containers, which writes their logs, runs execs in
+// them and knows how they ended. It serves package oci/shim/api to the daemon
+// and goes on without it. It is the only package that uses libcontainer; it
+// never waits for "any child" but in reaper, never talks to systemd, and keeps
+// nothing on disk but the files named here:
+//
+//	shim.sock, io.sock      listening sockets, made by the launcher
+//	shim.log                what went wrong
+//	ns/pid                  the pod's PID namespace, where it shares one
+//	containers/<id>/        the bundle: libcontainer/ is its state,
+//	                        exit.json an oci.Exit, written once it has ended
+//
+// Paths are relative to the working directory, which is the pod's.
+package shim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/containerd/ttrpc"
+	"github.com/sirupsen/logrus"
+	"golang.org/x/sys/unix"
+
+	"github.com/criruntime/criruntime/oci/shim/api"
+)
+
+// Version is what Info reports; it grows with each addition to the API.
+const Version = 1
+
+// The descriptors that the launcher hands to a shim.
+const (
+	apiSocket = 3 + iota // listening on shim.sock
+	ioSocket             // listening on io.sock
+	readyPipe            // takes "ok", or why the shim could not start
+)
+
+// Options say which pod the process serves.
+type Options struct {
+	PodID     string
+	SharedPID bool // make a PID namespace for the pod
+}
+
+// Main is the whole life of a shim. It returns after Shutdown, or with the
+// reason why it could not start, which the launcher has been told too.
+func Main(o Options) error {
+	ready := os.NewFile(readyPipe, "ready")
+	s, err := start(o)
+	if err != nil {
+		fmt.Fprint(ready, err)
+		return err
+	}
+	if _, err := ready.WriteString("ok"); err != nil {
+		s.log.Warnf("the launcher has gone: %v", err)
+	}
+	ready.Close()
+	return s.serve()
+}
+
+// Shim is the state of one pod's shim.
+type Shim struct {
+	podID  string
+	log    *logrus.Logger
+	api    *net.UnixListener
+	stdio  *stdioDesk
+	reaper *reaper
+	exits  *exitFeed
+	memory *tidier
+	pod    *podInit // nil: the pod shares no PID namespace
+	oom    int      // the oom_score_adj that the shim was started with
+	stop   chan struct{}
+
+	mu         sync.Mutex
+	containers map[string]*container
+	stopping   bool
+}
+
+func start(o Options) (*Shim, error) {
+	log, err := setUpProcess()
+	if err != nil {
+		return nil, err
+	}
+	s := &Shim{
+		podID:      o.PodID,
+		log:        log,
+		exits:      newExitFeed(),
+		memory:     newTidier(),
+		oom:        protectFromOOM(),
+		stop:       make(chan struct{}),
+		containers: make(map[string]*container),
+	}
+	if s.reaper, err = newReaper(s.guard); err != nil {
+		return nil, err
+	}
+	if s.api, err = listener(apiSocket, "shim.sock"); err != nil {
+		return nil, err
+	}
+	io, err := listener(ioSocket, "io.sock")
+	if err != nil {
+		return nil, err
+	}
+	s.stdio = newStdioDesk(io, s.guard)
+	if o.SharedPID {
+		if s.pod, err = s.startPodInit(); err != nil {
+			return nil, err
+		}
+	}
+	return s, nil
+}
+
+// setUpProcess gives the process its name, log, umask and signal handling. A
+// signal is caught, never ignored, since that would be inherited.
+func setUpProcess() (*logrus.Logger, error) {
+	_ = os.WriteFile("/proc/self/comm", []byte("criruntime-shim"), 0)
+	unix.Umask(0o022)
+	signal.Notify(make(chan os.Signal, 1), unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGQUIT, unix.SIGPIPE)
+	f, err := os.OpenFile("shim.log", os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("cannot open the shim's log: %v", err)
+	}
+	if err := debug.SetCrashOutput(f, debug.CrashOptions{}); err != nil {
+		return nil, fmt.Errorf("cannot direct crashes to the shim's log: %v", err)
+	}
+	// libcontainer logs to the standard logger, so this one serves for all.
+	log := logrus.StandardLogger()
+	log.SetOutput(f)
+	log.SetFormatter(&logrus.TextFormatter{FullTimestamp: true, DisableColors: true, TimestampFormat: time.RFC3339Nano})
+	return log, nil
+}
+
+func listener(fd uintptr, name string) (*net.UnixListener, error) {
+	f := os.NewFile(fd, name)
+	defer f.Close()
+	l, err := net.FileListener(f)
+	if err != nil {
+		return nil, fmt.Errorf("cannot listen on %s: %v", name, err)
+	}
+	u, ok := l.(*net.UnixListener)
+	if !ok {
+		l.Close()
+		return nil, fmt.Errorf("cannot listen on %s: not a unix socket", name)
+	}
+	u.SetUnlinkOnClose(false)
+	return u, nil
+}
+
+// serve answers requests until Shutdown.
+func (s *Shim) serve() error {
+	server, err := ttrpc.NewServer(ttrpc.WithUnaryServerInterceptor(s.intercept))
+	if err != nil {
+		return fmt.Errorf("cannot make the API server: %v", err)
+	}
+	api.RegisterShimService(server, &service{s})
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(context.Background(), s.api) }()
+	s.guard("stdio", s.stdio.serve)
+	s.memory.tidy()
+	select {
+	case err = <-served:
+		if errors.Is(err, ttrpc.ErrServerClosed) {
+			err = nil
+		}
+	case <-s.stop:
+		s.removeFiles()
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		_ = server.Shutdown(ctx) // lets the answer to Shutdown out
+	}
+	return err
+}
+
+// removeFiles removes what the launcher and the shim made in the pod's
+// directory, but the log.
+func (s *Shim) removeFiles() {
+	if s.pod != nil {
+		s.pod.end()
+	}
+	for _, name := range []string{"shim.sock", "io.sock", "shim.pid"} {
+		if err := os.Remove(name); err != nil && !errors.Is(err, os.ErrNotExist) {
+			s.log.Warnf("cannot remove %s: %v", name, err)
+		}
+	}
+}
+
+// guard runs fn in a goroutine. A panic there is a defect, is logged, and ends
+// that one activity instead of the pod.
+func (s *Shim) guard(name string, fn func()) {
+	go func() {
+		defer s.recovered(name, nil)
+		fn()
+	}()
+}
+
+// recovered is deferred; it logs a panic and turns it into an error.
+func (s *Shim) recovered(name string, err *error) {
+	if p := recover(); p != nil {
+		s.log.Errorf("panic in %s: %v\n%s", name, p, debug.Stack())
+		if err != nil {
+			*err = fmt.Errorf("the shim has a defect in %s: %v", name, p)
+		}
+	}
+}
+
+// intercept surrounds every request but the event stream.
+func (s *Shim) intercept(ctx context.Context, u ttrpc.Unmarshaler, info *ttrpc.UnaryServerInfo, method ttrpc.Method) (reply any, err error) {
+	defer func() { err = statusOf(err) }()
+	defer s.recovered(info.FullMethod, &err)
+	return method(ctx, u)
+}
+
+// protectFromOOM makes the shim an unlikely victim as far as the kernel allows
+// and returns the value before.
+func protectFromOOM() int {
+	const file = "/proc/self/oom_score_adj"
+	before := 0
+	if b, err := os.ReadFile(file); err == nil {
+		fmt.Sscan(string(b), &before)
+	}
+	// Lowering it needs CAP_SYS_RESOURCE, which a machine may lack.
+	if before > -999 {
+		_ = os.WriteFile(file, []byte("-999"), 0)
+	}
+	return before
+}
+
+// signalOf converts what a client sent; 0 stands for no valid signal.
+func signalOf(n uint32) syscall.Signal {
+	if n > 64 {
+		return 0
+	}
+	return syscall.Signal(n)
+}

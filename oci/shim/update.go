@@ -1,0 +1,124 @@
+package shim
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"path/filepath"
+
+	"github.com/opencontainers/cgroups"
+	"github.com/opencontainers/runc/libcontainer"
+	"github.com/opencontainers/runc/libcontainer/specconv"
+	"github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// update changes the limits that resources, OCI LinuxResources in JSON, names.
+// Everything else stays as it is, device rules always.
+func (c *container) update(resources []byte) error {
+	var r specs.LinuxResources
+	if err := json.Unmarshal(resources, &r); err != nil {
+		return fmt.Errorf("cannot parse the new resources of container %s: %v", c.id, err)
+	}
+	r.Devices = nil
+	want, err := specconv.CreateCgroupConfig(&specconv.CreateOpts{
+		CgroupName: c.id,
+		Spec:       &specs.Spec{Linux: &specs.Linux{Resources: &r}},
+	}, nil)
+	if err != nil {
+		return fmt.Errorf("the new resources of container %s are not usable: %v", c.id, err)
+	}
+	c.updates.Lock()
+	defer c.updates.Unlock()
+	// A copy, because lc must not wait for this, and because its own
+	// configuration must not learn to leave devices alone.
+	lc, err := libcontainer.Load(filepath.Join(c.bundle, stateDir), c.id)
+	if err != nil {
+		return fail(errState, "cannot update container %s: %v", c.id, err)
+	}
+	config := lc.Config()
+	group, merged := *config.Cgroups, *config.Cgroups.Resources
+	merge(&merged, want.Resources, &r)
+	merged.SkipDevices = true
+	group.Resources = &merged
+	config.Cgroups = &group
+	if err := lc.Set(config); err != nil {
+		return fmt.Errorf("cannot update container %s: %v", c.id, err)
+	}
+	c.shim.memory.tidy()
+	return nil
+}
+
+// merge takes over what r names from its converted form.
+func merge(to, from *cgroups.Resources, r *specs.LinuxResources) {
+	if r.CPU != nil {
+		mergeCPU(to, from, r.CPU)
+	}
+	if r.Memory != nil {
+		mergeMemory(to, from, r.Memory)
+	}
+	if r.Pids != nil {
+		to.PidsLimit = from.PidsLimit
+	}
+	if len(r.HugepageLimits) > 0 {
+		to.HugetlbLimit = from.HugetlbLimit
+	}
+	if r.BlockIO != nil && r.BlockIO.Weight != nil {
+		to.BlkioWeight = from.BlkioWeight
+	}
+	if len(r.Unified) > 0 {
+		unified := maps.Clone(to.Unified)
+		if unified == nil {
+			unified = make(map[string]string)
+		}
+		maps.Copy(unified, r.Unified)
+		to.Unified = unified
+	}
+}
+
+func mergeCPU(to, from *cgroups.Resources, r *specs.LinuxCPU) {
+	if r.Shares != nil {
+		to.CpuShares, to.CpuWeight = from.CpuShares, from.CpuWeight
+	}
+	if r.Quota != nil {
+		to.CpuQuota = from.CpuQuota
+	}
+	if r.Period != nil {
+		to.CpuPeriod = from.CpuPeriod
+	}
+	if r.Burst != nil {
+		to.CpuBurst = from.CpuBurst
+	}
+	if r.RealtimePeriod != nil {
+		to.CpuRtPeriod = from.CpuRtPeriod
+	}
+	if r.RealtimeRuntime != nil {
+		to.CpuRtRuntime = from.CpuRtRuntime
+	}
+	if r.Idle != nil {
+		to.CPUIdle = from.CPUIdle
+	}
+	if r.Cpus != "" {
+		to.CpusetCpus = from.CpusetCpus
+	}
+	if r.Mems != "" {
+		to.CpusetMems = from.CpusetMems
+	}
+}
+
+func mergeMemory(to, from *cgroups.Resources, r *specs.LinuxMemory) {
+	if r.Limit != nil {
+		to.Memory = from.Memory
+	}
+	if r.Swap != nil {
+		to.MemorySwap = from.MemorySwap
+	}
+	if r.Reservation != nil {
+		to.MemoryReservation = from.MemoryReservation
+	}
+	if r.Swappiness != nil {
+		to.MemorySwappiness = from.MemorySwappiness
+	}
+	if r.CheckBeforeUpdate != nil {
+		to.MemoryCheckBeforeUpdate = from.MemoryCheckBeforeUpdate
+	}
+}
