@@ -59,7 +59,7 @@ func (c *Client) PodConfig(name string) *cri.PodSandboxConfig {
 		Labels:       map[string]string{"test": c.node.Name},
 		DnsConfig:    &cri.DNSConfig{Servers: []string{"10.96.0.10"}, Searches: []string{"test.local"}},
 		Linux: &cri.LinuxPodSandboxConfig{
-			CgroupParent: "/" + c.node.Name + "/pod-" + name,
+			CgroupParent: "/" + c.node.Name,
 			SecurityContext: &cri.LinuxSandboxSecurityContext{
 				NamespaceOptions: &cri.NamespaceOption{Pid: cri.NamespaceMode_CONTAINER},
 			},
@@ -108,8 +108,8 @@ func (c *Client) Create(ctx context.Context, pod string, podConfig *cri.PodSandb
 	return r.GetContainerId(), err
 }
 
-// Start starts a container.
-func (c *Client) Start(ctx context.Context, id string) error {
+// StartContainer starts a container.
+func (c *Client) StartContainer(ctx context.Context, id string) error {
 	_, err := c.Runtime.StartContainer(ctx, &cri.StartContainerRequest{ContainerId: id})
 	return err
 }
@@ -120,7 +120,7 @@ func (c *Client) Run(ctx context.Context, pod string, podConfig *cri.PodSandboxC
 	if err != nil {
 		return "", err
 	}
-	return id, c.Start(ctx, id)
+	return id, c.StartContainer(ctx, id)
 }
 
 // Status of a container.

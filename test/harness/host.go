@@ -101,9 +101,8 @@ func (h *Host) mounts() error {
 }
 
 func (h *Host) cgroups() error {
-	mounts, err := mountinfo.GetMounts(mountinfo.FSTypeFilter("cgroup", "cgroup2"))
-	for _, m := range mounts {
-		walk := filepath.WalkDir(m.Mountpoint, func(path string, d fs.DirEntry, err error) error {
+	return eachHierarchy(func(mount string) error {
+		return filepath.WalkDir(mount, func(path string, d fs.DirEntry, err error) error {
 			if errors.Is(err, fs.ErrNotExist) {
 				return nil // it went away meanwhile
 			}
@@ -112,9 +111,7 @@ func (h *Host) cgroups() error {
 			}
 			return err
 		})
-		err = errors.Join(err, walk)
-	}
-	return err
+	})
 }
 
 func (h *Host) namespaces() error {

@@ -50,7 +50,8 @@ type NodeOptions struct {
 
 var nodes atomic.Int32
 
-// NewNode writes a node's configuration. It starts nothing.
+// NewNode writes a node's configuration and makes the cgroup that a kubelet
+// would make for its pods. It starts nothing.
 func NewNode(o NodeOptions) (*Node, error) {
 	number := int(nodes.Add(1))
 	subnet, err := freeSubnet(number)
@@ -79,7 +80,18 @@ func NewNode(o NodeOptions) (*Node, error) {
 			return nil, err
 		}
 	}
-	return n, nil
+	return n, eachHierarchy(func(mount string) error {
+		return os.MkdirAll(filepath.Join(mount, n.Name), 0o755)
+	})
+}
+
+// eachHierarchy calls fn with where each cgroup hierarchy is mounted.
+func eachHierarchy(fn func(mount string) error) error {
+	mounts, err := mountinfo.GetMounts(mountinfo.FSTypeFilter("cgroup", "cgroup2"))
+	for _, m := range mounts {
+		err = errors.Join(err, fn(m.Mountpoint))
+	}
+	return err
 }
 
 func (n *Node) path(name string) string { return filepath.Join(n.Dir, name) }
@@ -199,11 +211,9 @@ func (n *Node) force() error {
 			errs = append(errs, fmt.Errorf("cannot unmount %s: %w", mounts[i].Mountpoint, err))
 		}
 	}
-	groups, err := mountinfo.GetMounts(mountinfo.FSTypeFilter("cgroup", "cgroup2"))
-	errs = append(errs, err)
-	for _, m := range groups {
-		errs = append(errs, removeCgroup(filepath.Join(m.Mountpoint, n.Name)))
-	}
+	errs = append(errs, eachHierarchy(func(mount string) error {
+		return removeCgroup(filepath.Join(mount, n.Name))
+	}))
 	return errors.Join(append(errs, os.RemoveAll(n.Dir))...)
 }
 

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"time"
 
+	"golang.org/x/crypto/bcrypt"
+
 	"github.com/criruntime/criruntime/test/fixtures"
 )
 
@@ -20,15 +22,13 @@ type Registry struct {
 	process *process
 }
 
-// RegistryOptions say how a registry asks for credentials: not at all, or by
-// the lines of an htpasswd file.
-type RegistryOptions struct {
-	Htpasswd           string
-	Username, Password string // what the harness itself uses to push
+// Login is what a private registry asks for; the zero value makes an open one.
+type Login struct {
+	Username, Password string
 }
 
 // StartRegistry runs a registry with its storage in dir.
-func StartRegistry(ctx context.Context, dir string, o RegistryOptions) (*Registry, error) {
+func StartRegistry(ctx context.Context, dir string, login Login) (*Registry, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
 	}
@@ -37,9 +37,13 @@ func StartRegistry(ctx context.Context, dir string, o RegistryOptions) (*Registr
 		return nil, err
 	}
 	conf := fmt.Sprintf(registryConf, filepath.Join(dir, "data"), host)
-	if o.Htpasswd != "" {
+	if login.Username != "" {
+		hash, err := bcrypt.GenerateFromPassword([]byte(login.Password), bcrypt.MinCost)
+		if err != nil {
+			return nil, err
+		}
 		file := filepath.Join(dir, "htpasswd")
-		if err := os.WriteFile(file, []byte(o.Htpasswd), 0o600); err != nil {
+		if err := os.WriteFile(file, []byte(login.Username+":"+string(hash)+"\n"), 0o600); err != nil {
 			return nil, err
 		}
 		conf += fmt.Sprintf("auth:\n  htpasswd:\n    realm: test\n    path: %s\n", file)
@@ -53,7 +57,7 @@ func StartRegistry(ctx context.Context, dir string, o RegistryOptions) (*Registr
 		return nil, err
 	}
 	r := &Registry{
-		Registry: fixtures.Registry{Host: host, Username: o.Username, Password: o.Password},
+		Registry: fixtures.Registry{Host: host, Username: login.Username, Password: login.Password},
 		Dir:      filepath.Join(dir, "data"),
 		process:  p,
 	}
