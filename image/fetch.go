@@ -1,0 +1,186 @@
+package image
+
+import (
+	"context"
+	"errors"
+	"os"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/criruntime/criruntime/image/layer"
+	"github.com/criruntime/criruntime/image/record"
+	"github.com/criruntime/criruntime/image/registry"
+)
+
+// A layer is unpacked without regard to what is beneath it, so images share it
+// by its DiffID. The exception is a layer with implied directories: these get
+// the attributes that they have beneath, so it is shared by its chain alone.
+
+func sharedKey(diff digest.Digest) string { return "diff:" + diff.String() }
+
+func chainKey(chain digest.Digest) string { return "chain:" + chain.String() }
+
+// job obtains one layer for one image.
+type job struct {
+	store  *Store
+	remote *registry.Remote
+	layer  registry.Layer
+	chain  digest.Digest
+	// below waits for the layers beneath, bottom first.
+	below func(context.Context) ([]*stored, error)
+
+	fetched bool // this job did the work, not another's
+}
+
+// unpacked is the outcome of one unpacking that several jobs may wait for:
+// either a layer that all share, referenced once for the flight itself, or one
+// that a single job may take.
+type unpacked struct {
+	layer *stored
+	raw   *raw
+}
+
+// raw is an unpacked layer that is not published yet.
+type raw struct {
+	name  string // of its directory in staging
+	res   layer.Result
+	taken atomic.Bool
+}
+
+// unclaimed disposes of an outcome that its last waiter is through with.
+func (s *Store) unclaimed(u unpacked) {
+	if u.layer != nil {
+		s.releaseLayers(u.layer)
+	}
+	if u.raw != nil && u.raw.taken.CompareAndSwap(false, true) {
+		_ = s.discard(s.path("staging", u.raw.name), newName())
+	}
+}
+
+// maxTries bounds how often a job joins the work of others that comes to
+// nothing for it.
+const maxTries = 8
+
+// obtain returns the layer with one reference for the caller. Images that need
+// the same layer at the same time share the work.
+func (j *job) obtain(ctx context.Context) (*stored, error) {
+	s := j.store
+	shared, own := sharedKey(j.layer.DiffID), chainKey(j.chain)
+	err := errors.New("the layer was not stored")
+	for try := range maxTries {
+		if l := s.acquire(shared, own); l != nil {
+			return l, nil
+		}
+		key := shared
+		if try > 0 {
+			key = own
+		}
+		var got *stored
+		var mine *raw
+		_, err = s.unpacks.do(ctx, key, j.run, func(u unpacked) {
+			if u.layer != nil {
+				s.hold(u.layer)
+				got = u.layer
+			} else if u.raw.taken.CompareAndSwap(false, true) {
+				mine = u.raw
+			}
+		})
+		switch {
+		case got != nil:
+			return got, nil
+		case mine != nil:
+			return j.publishForChain(ctx, mine)
+		case err != nil && (j.fetched || ctx.Err() != nil):
+			return nil, err
+		}
+	}
+	return nil, err
+}
+
+// run is the work that jobs share.
+func (j *job) run(ctx context.Context) (unpacked, error) {
+	s := j.store
+	if l := s.acquire(sharedKey(j.layer.DiffID)); l != nil { // came in the meantime
+		return unpacked{layer: l}, nil
+	}
+	j.fetched = true
+	r, err := j.unpack(ctx)
+	if err != nil || len(r.res.Implied) > 0 {
+		return unpacked{raw: r}, err
+	}
+	l, err := s.publishLayer(r, sharedKey(j.layer.DiffID))
+	return unpacked{layer: l}, err
+}
+
+// unpack fetches the layer into a directory of its own.
+func (j *job) unpack(ctx context.Context) (_ *raw, err error) {
+	s := j.store
+	if err := s.slots.Acquire(ctx, 1); err != nil {
+		return nil, err
+	}
+	defer s.slots.Release(1)
+	r := &raw{name: newName()}
+	dir := s.path("staging", r.name)
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			_ = s.discard(dir, newName())
+		}
+	}()
+	if err := os.Chmod(dir, 0o755); err != nil { // whatever the umask
+		return nil, err
+	}
+	began := time.Now()
+	r.res, err = layer.Unpack(ctx, j.remote.Blob(ctx, j.layer), dir,
+		layer.Want{Digest: j.layer.Digest, Size: j.layer.Size, DiffID: j.layer.DiffID})
+	if err != nil {
+		return nil, err
+	}
+	s.log.WithField("layer", j.layer.Digest).Debugf("unpacked %d bytes to %d files in %v",
+		j.layer.Size, r.res.Inodes, time.Since(began).Round(time.Millisecond))
+	return r, nil
+}
+
+// publishForChain gives implied directories their attributes from the layers
+// beneath, and makes the layer visible to images that have the same ones.
+func (j *job) publishForChain(ctx context.Context, r *raw) (*stored, error) {
+	s := j.store
+	below, err := j.below(ctx)
+	if err == nil {
+		var dirs []string
+		for _, l := range slices.Backward(below) {
+			dirs = append(dirs, s.path("layers", l.Dir))
+			if l.Opaque {
+				break
+			}
+		}
+		err = layer.Repair(s.path("staging", r.name), r.res.Implied, dirs)
+	}
+	if err != nil {
+		_ = s.discard(s.path("staging", r.name), newName())
+		return nil, err
+	}
+	return s.publishLayer(r, chainKey(j.chain))
+}
+
+// publishLayer moves r to the layers, with one reference for the caller.
+func (s *Store) publishLayer(r *raw, key string) (*stored, error) {
+	dir := s.path("layers", r.name)
+	if err := os.Rename(s.path("staging", r.name), dir); err != nil {
+		return nil, err
+	}
+	l := &stored{Layer: record.Layer{
+		Version: record.Version, Key: key, Dir: r.name,
+		Bytes: r.res.Bytes, Inodes: r.res.Inodes, Opaque: r.res.Opaque,
+	}}
+	there := s.add(l)
+	if there != l {
+		_ = s.discard(dir, newName())
+	}
+	return there, nil
+}

@@ -1,0 +1,272 @@
+package layer
+
+import (
+	"archive/tar"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sort"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Limits of one layer. They are far above what images hold, and exist to end
+// archives that are made to fill a disk or the memory.
+const (
+	maxArchive = 256 << 30 // bytes of the archive, and of the files in it
+	maxEntries = 8 << 20
+	maxXattr   = 64 << 10 // what the kernel takes for one value
+	maxLinks   = 255      // symbolic links that one name goes through
+	blockSize  = 4096
+)
+
+const (
+	whiteoutPrefix = ".wh."
+	opaqueMarker   = ".wh..wh..opq"
+	opaqueXattr    = "trusted.overlay.opaque"
+	xattrRecord    = "SCHILY.xattr."
+)
+
+// guard looks at every entry before it is extracted: filter at its header,
+// place at the path that it was resolved to. It refuses what leaves the root
+// and turns the archive's deletions into overlay's.
+//
+// A deletion applies to the layers below and never to this one, wherever in
+// the archive it stands (image-spec, layer.md): so a directory that is deleted
+// and made anew is opaque, and a file made anew needs no whiteout.
+type guard struct {
+	root    string
+	entries int
+	size    int64
+
+	bytes, inodes uint64
+	dirs          map[string]bool     // resolved path of a parent: has an entry of its own
+	opaque        map[string]struct{} // resolved paths of directories that hide those below
+	whiteouts     map[string]struct{} // resolved paths
+}
+
+func newGuard(root string) *guard {
+	root = filepath.Clean(root)
+	return &guard{
+		root:      root,
+		dirs:      map[string]bool{},
+		opaque:    map[string]struct{}{},
+		whiteouts: map[string]struct{}{},
+	}
+}
+
+// filter implements archive.Filter. The name is clean already.
+func (g *guard) filter(hdr *tar.Header) (bool, error) {
+	if g.entries++; g.entries > maxEntries {
+		return false, fmt.Errorf("%w: more than %d entries", ErrInvalid, maxEntries)
+	}
+	if hdr.Size < 0 || hdr.Size > maxArchive-g.size {
+		return false, fmt.Errorf("%w: its files are larger than %d bytes", ErrInvalid, int64(maxArchive))
+	}
+	g.size += hdr.Size
+	if climbs(hdr.Name) {
+		return false, fmt.Errorf("%w: entry %q leaves the layer", ErrInvalid, hdr.Name)
+	}
+	if strings.IndexByte(hdr.Name, 0) >= 0 || strings.IndexByte(hdr.Linkname, 0) >= 0 {
+		return false, fmt.Errorf("%w: entry %q has a zero byte in its name", ErrInvalid, hdr.Name)
+	}
+	if hdr.Typeflag == tar.TypeLink && climbs(filepath.Clean(hdr.Linkname)) {
+		return false, fmt.Errorf("%w: the hard link %q to %q leaves the layer", ErrInvalid, hdr.Name, hdr.Linkname)
+	}
+	for record, value := range hdr.PAXRecords {
+		if name, ok := strings.CutPrefix(record, xattrRecord); ok && !keepXattr(name, value) {
+			delete(hdr.PAXRecords, record)
+		}
+	}
+	return true, nil
+}
+
+func climbs(clean string) bool { return clean == ".." || strings.HasPrefix(clean, "../") }
+
+// keepXattr drops what only the host may set: overlay's own marks and labels.
+func keepXattr(name, value string) bool {
+	return name != "security.selinux" && !strings.HasPrefix(name, "trusted.") &&
+		!strings.HasPrefix(name, "user.overlay.") && len(value) < maxXattr
+}
+
+// place implements archive.ConvertWhiteout: path is where the entry will be
+// made, all symbolic links of its parents followed inside the root. It reports
+// whether the entry is to be extracted.
+func (g *guard) place(hdr *tar.Header, path string) (bool, error) {
+	if err := g.inside(hdr.Name, path); err != nil {
+		return false, err
+	}
+	g.parents(path)
+	dir, base := filepath.Split(path)
+	dir = filepath.Clean(dir)
+	switch {
+	case base == opaqueMarker:
+		g.hide(dir)
+		return false, nil
+	case strings.HasPrefix(base, whiteoutPrefix):
+		return false, g.whiteout(filepath.Join(dir, base[len(whiteoutPrefix):]), hdr)
+	case hdr.Typeflag == tar.TypeChar && hdr.Devmajor == 0 && hdr.Devminor == 0:
+		return false, g.whiteout(path, hdr) // overlay cannot tell it from one
+	}
+	return true, g.replace(hdr, path)
+}
+
+// inside refuses entries that are reached through a symbolic link which leads
+// out of the layer. The extractor would keep them inside, but no honest archive
+// holds them.
+func (g *guard) inside(name, path string) error {
+	if filepath.Join(g.root, name) == path {
+		return nil
+	}
+	at, todo := g.root, strings.Split(filepath.Dir(name), "/")
+	for links := 0; len(todo) > 0; {
+		part := todo[0]
+		todo = todo[1:]
+		switch part {
+		case "", ".":
+			continue
+		case "..": // of a link's target, the name is clean
+			if at == g.root {
+				return fmt.Errorf("%w: entry %q goes through a symbolic link that leaves the layer", ErrInvalid, name)
+			}
+			at = filepath.Dir(at)
+			continue
+		}
+		next := filepath.Join(at, part)
+		target, err := os.Readlink(next)
+		if err != nil {
+			at = next // not a link
+			continue
+		}
+		if links++; filepath.IsAbs(target) || links > maxLinks {
+			return fmt.Errorf("%w: entry %q goes through a symbolic link to %q", ErrInvalid, name, target)
+		}
+		todo = append(strings.Split(target, "/"), todo...)
+	}
+	return nil
+}
+
+func (g *guard) contains(path string) bool {
+	return path == g.root || strings.HasPrefix(path, g.root+"/")
+}
+
+// parents notes the directories above path: those without an entry are implied.
+func (g *guard) parents(path string) {
+	for dir := filepath.Dir(path); len(dir) > len(g.root); dir = filepath.Dir(dir) {
+		if _, known := g.dirs[dir]; known {
+			return
+		}
+		g.dirs[dir] = false
+	}
+}
+
+// hide makes dir opaque once the archive is read: the directory may yet be
+// replaced.
+func (g *guard) hide(dir string) { g.opaque[dir] = struct{}{} }
+
+// whiteout deletes path from the layers below.
+func (g *guard) whiteout(path string, hdr *tar.Header) error {
+	if !g.contains(path) || path == g.root {
+		return fmt.Errorf("%w: whiteout %q deletes nothing", ErrInvalid, hdr.Name)
+	}
+	var st unix.Stat_t
+	switch err := unix.Lstat(path, &st); {
+	case err == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR:
+		g.hide(path)
+		return nil
+	case err == nil: // made by this layer, it hides what is below
+		return nil
+	case err != unix.ENOENT:
+		return &os.PathError{Op: "lstat", Path: path, Err: err}
+	}
+	if err := unix.Mknod(path, unix.S_IFCHR, 0); err != nil {
+		return &os.PathError{Op: "mknod", Path: path, Err: err}
+	}
+	g.whiteouts[path] = struct{}{}
+	g.inodes++
+	return nil
+}
+
+// replace keeps the books for an entry that is about to be made at path.
+func (g *guard) replace(hdr *tar.Header, path string) error {
+	if hdr.Typeflag == tar.TypeXGlobalHeader {
+		return nil
+	}
+	g.account(hdr)
+	if hdr.Typeflag != tar.TypeDir {
+		delete(g.dirs, path)
+		return nil
+	}
+	g.dirs[path] = true
+	var st unix.Stat_t
+	if err := unix.Lstat(path, &st); err == nil && st.Mode&unix.S_IFMT != unix.S_IFDIR {
+		g.hide(path) // what it replaces hid the layers below
+	}
+	return nil
+}
+
+func (g *guard) account(hdr *tar.Header) {
+	if hdr.Typeflag == tar.TypeLink {
+		return
+	}
+	g.inodes++
+	switch hdr.Typeflag {
+	case tar.TypeDir:
+		g.bytes += blockSize
+	case tar.TypeReg:
+		g.bytes += (uint64(hdr.Size) + blockSize - 1) / blockSize * blockSize
+	}
+}
+
+// finish writes the opaque marks and sums up.
+func (g *guard) finish() (Result, error) {
+	for dir := range g.opaque {
+		if err := g.markOpaque(dir); err != nil {
+			return Result{}, err
+		}
+	}
+	_, hidesAll := g.opaque[g.root]
+	res := Result{Bytes: g.bytes, Inodes: g.inodes, Opaque: hidesAll}
+	for dir, own := range g.dirs {
+		if own {
+			continue
+		}
+		var st unix.Stat_t
+		if err := unix.Lstat(dir, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFDIR {
+			continue
+		}
+		res.Implied = append(res.Implied, dir[len(g.root)+1:])
+		res.Inodes++
+		res.Bytes += blockSize
+	}
+	sort.Strings(res.Implied)
+	return res, nil
+}
+
+// markOpaque hides what the layers below have in dir. Whiteouts in it would
+// delete nothing, and show in a listing.
+func (g *guard) markOpaque(dir string) error {
+	var st unix.Stat_t
+	if err := unix.Lstat(dir, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFDIR {
+		return nil // replaced later in the archive
+	}
+	for path := range g.whiteouts {
+		if !strings.HasPrefix(path, dir+"/") {
+			continue
+		}
+		if err := unix.Lstat(path, &st); err == nil && st.Mode&unix.S_IFMT == unix.S_IFCHR && st.Rdev == 0 {
+			if err := unix.Unlink(path); err != nil {
+				return &os.PathError{Op: "unlink", Path: path, Err: err}
+			}
+		}
+		delete(g.whiteouts, path)
+	}
+	if dir == g.root {
+		return nil // overlay ignores the mark there: Result.Opaque
+	}
+	if err := unix.Lsetxattr(dir, opaqueXattr, []byte("y"), 0); err != nil {
+		return &os.PathError{Op: "mark as opaque", Path: dir, Err: err}
+	}
+	return nil
+}

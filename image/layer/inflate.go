@@ -1,0 +1,46 @@
+package layer
+
+import (
+	"bufio"
+	"bytes"
+	"io"
+
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zstd"
+)
+
+// maxWindow bounds what a zstd frame may make the decoder allocate. 128 MiB is
+// what the highest level of the reference encoder uses.
+const maxWindow = 128 << 20
+
+// inflate returns r decompressed. The format is taken from the first bytes,
+// not from the media type, which builders get wrong: gzip, zstd, or none.
+// The caller closes the result; that does not close r.
+func inflate(r io.Reader) (io.ReadCloser, error) {
+	br := bufio.NewReaderSize(r, 4<<10)
+	magic, err := br.Peek(4)
+	if err != nil && err != io.EOF {
+		return nil, err
+	}
+	switch {
+	case len(magic) >= 2 && magic[0] == 0x1f && magic[1] == 0x8b:
+		return gzip.NewReader(br)
+	case isZstd(magic):
+		d, err := zstd.NewReader(br, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
+			zstd.WithDecoderMaxWindow(maxWindow))
+		if err != nil {
+			return nil, err
+		}
+		return d.IOReadCloser(), nil
+	}
+	return io.NopCloser(br), nil
+}
+
+// isZstd knows zstd frames and the skippable frames that may come first.
+func isZstd(magic []byte) bool {
+	if len(magic) < 4 {
+		return false
+	}
+	return bytes.Equal(magic, []byte{0x28, 0xb5, 0x2f, 0xfd}) ||
+		magic[0]&0xf0 == 0x50 && bytes.Equal(magic[1:], []byte{0x2a, 0x4d, 0x18})
+}

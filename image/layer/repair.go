@@ -1,0 +1,108 @@
+package layer
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Repair gives the implied directories of the layer in dir the owner, mode,
+// attributes and times that the same directories have in the layers below,
+// lowers, topmost first. Without it they would shadow them with root's and
+// 0755. After Repair the layer belongs to this chain of lowers alone.
+func Repair(dir string, implied []string, lowers []string) error {
+	for _, name := range implied {
+		from, ok := find(name, lowers)
+		if !ok {
+			continue
+		}
+		if err := copyAttributes(from, filepath.Join(dir, name)); err != nil {
+			return fmt.Errorf("cannot give %q the attributes that it has in the layers below: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// find returns the topmost directory called name that the stacked lowers show.
+func find(name string, lowers []string) (string, bool) {
+	for _, lower := range lowers {
+		at, hidden := lower, false
+		found := true
+		for _, part := range strings.Split(name, "/") {
+			at = filepath.Join(at, part)
+			var st unix.Stat_t
+			err := unix.Lstat(at, &st)
+			if err != nil {
+				found = false
+				break
+			}
+			if st.Mode&unix.S_IFMT != unix.S_IFDIR {
+				return "", false // a whiteout or another file hides what is below
+			}
+			hidden = hidden || isOpaque(at)
+		}
+		if found {
+			return at, true
+		}
+		if hidden {
+			return "", false
+		}
+	}
+	return "", false
+}
+
+func isOpaque(dir string) bool {
+	var v [1]byte
+	n, err := unix.Lgetxattr(dir, opaqueXattr, v[:])
+	return err == nil && n == 1 && v[0] == 'y'
+}
+
+func copyAttributes(from, to string) error {
+	var st unix.Stat_t
+	if err := unix.Lstat(from, &st); err != nil {
+		return &os.PathError{Op: "lstat", Path: from, Err: err}
+	}
+	if err := os.Lchown(to, int(st.Uid), int(st.Gid)); err != nil {
+		return err
+	}
+	if err := copyXattrs(from, to); err != nil {
+		return err
+	}
+	if err := unix.Chmod(to, st.Mode&0o7777); err != nil {
+		return &os.PathError{Op: "chmod", Path: to, Err: err}
+	}
+	times := []unix.Timespec{st.Atim, st.Mtim}
+	if err := unix.UtimesNanoAt(unix.AT_FDCWD, to, times, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return &os.PathError{Op: "utimensat", Path: to, Err: err}
+	}
+	return nil
+}
+
+func copyXattrs(from, to string) error {
+	list := make([]byte, maxXattr)
+	n, err := unix.Llistxattr(from, list)
+	if err != nil {
+		if errors.Is(err, unix.ENOTSUP) {
+			return nil
+		}
+		return &os.PathError{Op: "listxattr", Path: from, Err: err}
+	}
+	value := make([]byte, maxXattr)
+	for _, name := range strings.Split(strings.TrimSuffix(string(list[:n]), "\x00"), "\x00") {
+		if name == "" || !keepXattr(name, "") {
+			continue
+		}
+		size, err := unix.Lgetxattr(from, name, value)
+		if err != nil {
+			continue // gone, or not for us to read
+		}
+		if err := unix.Lsetxattr(to, name, value[:size], 0); err != nil && !errors.Is(err, unix.ENOTSUP) {
+			return &os.PathError{Op: "setxattr " + name, Path: to, Err: err}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,204 @@
+package image
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/criruntime/criruntime/image/overlay"
+	"github.com/criruntime/criruntime/image/record"
+)
+
+// Mount mounts the image writable on o.Target and keeps its layers for o.Key
+// until Unmount, whatever becomes of the image. The mount is an overlay with
+// the options nodev and volatile. Mounting again what is mounted starts over
+// with an empty writable layer. After an error nothing is left.
+//
+// Errors wrap ErrNotFound if there is no such image.
+func (s *Store) Mount(ctx context.Context, o MountOptions) error {
+	err := s.mount(ctx, o.Key, o.Image, record.Mount{Target: o.Target, Writable: true}, func(st overlay.Stack) error {
+		st.Upper, st.Work = s.upperDir(o.Key), s.path("containers", o.Key, "work")
+		for _, dir := range []string{st.Upper, st.Work} {
+			if err := os.RemoveAll(dir); err != nil {
+				return err
+			}
+			if err := os.Mkdir(dir, 0o755); err != nil {
+				return err
+			}
+			if err := os.Chmod(dir, 0o755); err != nil { // whatever the umask
+				return err
+			}
+		}
+		return overlay.Mount(st, o.Target)
+	})
+	if err != nil {
+		return failure(fmt.Sprintf("mount the root filesystem of %s", o.Key), err)
+	}
+	return nil
+}
+
+// View mounts the image, or the directory or file o.SubPath of it, read-only on
+// o.Target, which must be of the same kind. One key may hold any number of
+// views and one root filesystem.
+//
+// Errors wrap ErrNotFound if there is no such image, ErrInvalid if it has no
+// such path.
+func (s *Store) View(ctx context.Context, o ViewOptions) error {
+	err := s.mount(ctx, o.Key, o.Image, record.Mount{Target: o.Target}, func(st overlay.Stack) error {
+		if filepath.Clean("/"+o.SubPath) == "/" {
+			return overlay.Mount(st, o.Target)
+		}
+		return s.viewPath(st, o)
+	})
+	if err != nil {
+		return failure(fmt.Sprintf("mount image %s for %s", o.Image, o.Key), err)
+	}
+	return nil
+}
+
+// viewPath mounts a part of an image: the whole goes to a directory that nobody
+// knows, and leaves it when the part is in place.
+func (s *Store) viewPath(st overlay.Stack, o ViewOptions) error {
+	whole, err := os.MkdirTemp(s.path("containers", o.Key), "view-*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(whole)
+	if err := overlay.Mount(st, whole); err != nil {
+		return err
+	}
+	err = overlay.Bind(whole, o.SubPath, o.Target)
+	for _, wrong := range []error{unix.ENOENT, unix.ENOTDIR, unix.ELOOP, unix.ENAMETOOLONG} {
+		if errors.Is(err, wrong) {
+			err = &classed{class: ErrInvalid, err: fmt.Errorf("the image has no path %q that fits the target: %w", o.SubPath, wrong)}
+		}
+	}
+	return errors.Join(err, overlay.Unmount(whole))
+}
+
+// mount takes the lease and calls attach. The lease is recorded first, so that
+// a crash in between leaves nothing that Keep would not find.
+func (s *Store) mount(ctx context.Context, key string, id ID, m record.Mount, attach func(overlay.Stack) error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if key == "" || key != filepath.Base(key) || strings.HasPrefix(key, ".") {
+		return &classed{class: ErrInvalid, err: fmt.Errorf("%q cannot be a key", key)}
+	}
+	l := s.leases.lock(key)
+	defer l.mu.Unlock()
+	if err := s.drop(key, l, func(h held) bool { return h.Target == m.Target }); err != nil {
+		return err
+	}
+	for _, h := range l.mounts {
+		if h.Writable && m.Writable {
+			return fmt.Errorf("it is mounted on %s: %w", h.Target, ErrInUse)
+		}
+	}
+	e, ok := s.holdImage(id)
+	if !ok {
+		return fmt.Errorf("image %s: %w", id, ErrNotFound)
+	}
+	m.Image, m.Layers = id.String(), e.record().Layers
+	l.set(append(l.mounts, held{Mount: m, layers: e.layers}))
+	err := s.saveLease(key, l)
+	if err == nil {
+		err = attach(s.stack(e.layers, m.Writable))
+	}
+	if err != nil {
+		return errors.Join(err, s.drop(key, l, func(h held) bool { return h.Target == m.Target }))
+	}
+	return nil
+}
+
+// emptyDirs stand in where an image has fewer layers than overlay wants.
+var emptyDirs = []string{"empty/1", "empty/2"}
+
+// stack orders the layers for overlay, topmost first. Empty layers add nothing.
+// Of a layer that occurs twice, which overlay refuses, only the upper counts:
+// it brings back whatever was hidden of the lower.
+func (s *Store) stack(layers []*stored, writable bool) overlay.Stack {
+	var st overlay.Stack
+	seen := map[string]bool{}
+	for i := len(layers) - 1; i >= 0; i-- {
+		l := layers[i]
+		if l.Inodes > 0 && !seen[l.Dir] {
+			seen[l.Dir] = true
+			st.Lowers = append(st.Lowers, s.path("layers", l.Dir))
+		}
+		if l.Opaque {
+			break
+		}
+	}
+	need := 1
+	if !writable {
+		need = 2
+	}
+	for _, dir := range emptyDirs[:max(0, need-len(st.Lowers))] {
+		st.Lowers = append(st.Lowers, s.path(dir))
+	}
+	return st
+}
+
+// Unmount detaches key's root filesystem from target, and deletes what was
+// written to it. It is no error if there is none.
+func (s *Store) Unmount(ctx context.Context, key, target string) error {
+	if err := s.unmount(key, target); err != nil {
+		return failure(fmt.Sprintf("unmount the root filesystem of %s", key), err)
+	}
+	return nil
+}
+
+// Unview detaches the view of key from target. It is no error if there is none.
+func (s *Store) Unview(ctx context.Context, key, target string) error {
+	if err := s.unmount(key, target); err != nil {
+		return failure(fmt.Sprintf("unmount the image on %s of %s", target, key), err)
+	}
+	return nil
+}
+
+func (s *Store) unmount(key, target string) error {
+	l := s.leases.lock(key)
+	defer l.mu.Unlock()
+	return s.drop(key, l, func(h held) bool { return h.Target == target })
+}
+
+// drop detaches the mounts of key that which chooses, gives their layers back
+// and deletes their writable layer in the background. It requires l.mu.
+func (s *Store) drop(key string, l *lease, which func(held) bool) error {
+	var errs []error
+	var keep []held
+	for _, h := range l.mounts {
+		if !which(h) {
+			keep = append(keep, h)
+			continue
+		}
+		if err := overlay.Unmount(h.Target); err != nil {
+			errs = append(errs, err)
+			keep = append(keep, h)
+			continue
+		}
+		if h.Writable {
+			errs = append(errs, s.discard(s.upperDir(key), newName()), s.discard(s.path("containers", key, "work"), newName()))
+			s.upper.forget(key)
+		}
+		s.releaseLayers(h.layers...)
+	}
+	if len(keep) == len(l.mounts) {
+		if len(keep) == 0 {
+			s.leases.forget(key)
+		}
+		return errors.Join(errs...)
+	}
+	l.set(keep)
+	if len(keep) > 0 {
+		return errors.Join(append(errs, s.saveLease(key, l))...)
+	}
+	s.leases.forget(key)
+	return errors.Join(append(errs, s.discard(s.path("containers", key), newName()))...)
+}

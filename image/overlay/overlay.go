@@ -1,0 +1,278 @@
+// Package overlay mounts stacks of layer directories with the kernel's
+// overlayfs, writable or read-only, and takes them down again. It owns the
+// mount call and nothing else: what the directories hold, and how long, is the
+// caller's business.
+package overlay
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// MaxLayers is how many lower directories the kernel takes.
+const MaxLayers = 500
+
+// Stack describes one mount.
+type Stack struct {
+	// Lowers are the read-only layers, topmost first: at least one, and at
+	// least two if there is no Upper. None may occur twice.
+	Lowers []string
+	// Upper and Work are empty directories of one file system. Without them the
+	// mount is read-only.
+	Upper, Work string
+}
+
+// Mount mounts s on target, an existing directory. The mount refuses device
+// nodes. What is written to it is not synced when it goes, nor may the upper
+// directory be mounted again after the machine crashed (option volatile).
+func Mount(s Stack, target string) error {
+	var err error
+	if newMountAPI() {
+		err = s.attach(target)
+	} else {
+		err = s.mount(target)
+	}
+	if err != nil {
+		return fmt.Errorf("cannot mount %d layers on %s: %w", len(s.Lowers), target, err)
+	}
+	return nil
+}
+
+// Unmount detaches what is mounted on target, layer by layer if mounts are
+// stacked there. It is no error if nothing is, or if target is gone.
+func Unmount(target string) error {
+	for range 32 {
+		err := unix.Unmount(target, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
+		if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) {
+			return nil
+		}
+		if err != nil {
+			return &os.PathError{Op: "unmount", Path: target, Err: err}
+		}
+	}
+	return fmt.Errorf("cannot unmount %s: too many mounts are stacked there", target)
+}
+
+// Bind mounts the file or directory path beneath root on target, which must be
+// of the same kind. Symbolic links in path are followed as if root were the
+// root of the file system; path never leaves it.
+func Bind(root, path, target string) error {
+	dir, err := unix.Open(root, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return &os.PathError{Op: "open", Path: root, Err: err}
+	}
+	defer unix.Close(dir)
+	fd, err := unix.Openat2(dir, path, &unix.OpenHow{
+		Flags:   unix.O_PATH | unix.O_CLOEXEC,
+		Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
+	})
+	if err != nil {
+		return &os.PathError{Op: "open", Path: path, Err: err}
+	}
+	defer unix.Close(fd)
+	tree, err := unix.OpenTree(fd, "", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH)
+	if err != nil {
+		return fmt.Errorf("cannot clone the mount of %s: %w", path, err)
+	}
+	defer unix.Close(tree)
+	if err := unix.MoveMount(tree, "", unix.AT_FDCWD, target, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
+		return fmt.Errorf("cannot mount %s on %s: %w", path, target, err)
+	}
+	return nil
+}
+
+// newMountAPI says whether layers can be given to the kernel one by one
+// (lowerdir+, Linux 6.7). Otherwise their names must fit into one page. Kernels
+// before 6.5 take any option here and refuse it later, so they are asked about
+// one that does not exist, too.
+var newMountAPI = sync.OnceValue(func() bool {
+	return probe("lowerdir+", "/") && !probe("nosuchoption", "off")
+})
+
+// optionals are the options that make a mount behave the same everywhere,
+// whatever the kernel was built with, where it knows them: no hidden
+// attributes in the upper directory, and layers shared by any number of mounts.
+var optionals = sync.OnceValue(func() []string {
+	probe("lowerdir", "/") // loads the module
+	var have []string
+	for _, option := range []string{"index", "metacopy"} {
+		if _, err := os.Stat("/sys/module/overlay/parameters/" + option); err == nil {
+			have = append(have, option)
+		}
+	}
+	return have
+})
+
+// probe asks the kernel by trying; nothing is mounted.
+func probe(option, value string) bool {
+	fd, err := unix.Fsopen("overlay", unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(fd)
+	return unix.FsconfigSetString(fd, option, value) == nil
+}
+
+func (s *Stack) attributes() int {
+	if s.Upper == "" {
+		return unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_RDONLY
+	}
+	return unix.MOUNT_ATTR_NODEV
+}
+
+// attach uses fsopen(2) and its kin.
+func (s *Stack) attach(target string) error {
+	fd, err := unix.Fsopen("overlay", unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		return fmt.Errorf("fsopen: %w", err)
+	}
+	defer unix.Close(fd)
+	if err := s.configure(fd); err != nil {
+		return err
+	}
+	if err := unix.FsconfigCreate(fd); err != nil {
+		return fmt.Errorf("fsconfig: %w%s", err, complaint(fd))
+	}
+	mnt, err := unix.Fsmount(fd, unix.FSMOUNT_CLOEXEC, s.attributes())
+	if err != nil {
+		return fmt.Errorf("fsmount: %w", err)
+	}
+	defer unix.Close(mnt)
+	if err := unix.MoveMount(mnt, "", unix.AT_FDCWD, target, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
+		return fmt.Errorf("move_mount: %w", err)
+	}
+	return nil
+}
+
+func (s *Stack) configure(fd int) error {
+	set := func(key, value string) error {
+		if err := unix.FsconfigSetString(fd, key, value); err != nil {
+			return fmt.Errorf("%s=%s: %w%s", key, value, err, complaint(fd))
+		}
+		return nil
+	}
+	if err := set("source", "overlay"); err != nil {
+		return err
+	}
+	for _, lower := range s.Lowers {
+		if err := set("lowerdir+", lower); err != nil {
+			return err
+		}
+	}
+	for _, option := range optionals() {
+		if err := set(option, "off"); err != nil {
+			return err
+		}
+	}
+	if s.Upper == "" {
+		return nil
+	}
+	if err := set("upperdir", s.Upper); err != nil {
+		return err
+	}
+	if err := set("workdir", s.Work); err != nil {
+		return err
+	}
+	if err := unix.FsconfigSetFlag(fd, "volatile"); err != nil {
+		return fmt.Errorf("volatile: %w", err)
+	}
+	return nil
+}
+
+// complaint is what the kernel says about the last failure, if it says a thing.
+func complaint(fd int) string {
+	var buf [512]byte
+	n, err := unix.Read(fd, buf[:])
+	if err != nil || n < 3 {
+		return ""
+	}
+	return " (" + strings.TrimSpace(string(buf[2:n])) + ")"
+}
+
+// mount uses mount(2), with names relative to the directory that holds the
+// topmost layer, so that as many as possible fit. Only a thread that shares its
+// working directory with nobody may do so; it ends with the call.
+func (s *Stack) mount(target string) error {
+	base := filepath.Dir(s.Lowers[0])
+	data, err := s.data(base)
+	if err != nil {
+		return err
+	}
+	if target, err = filepath.Abs(target); err != nil {
+		return err
+	}
+	flags := uintptr(unix.MS_NODEV)
+	if s.Upper == "" {
+		flags |= unix.MS_RDONLY
+	}
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread() // never unlocked: the thread dies
+		done <- func() error {
+			if err := unix.Unshare(unix.CLONE_FS); err != nil {
+				return fmt.Errorf("unshare: %w", err)
+			}
+			if err := unix.Chdir(base); err != nil {
+				return &os.PathError{Op: "chdir", Path: base, Err: err}
+			}
+			err := error(unix.EINVAL)
+			if s.Upper != "" {
+				err = unix.Mount("overlay", target, "overlay", flags, data+",volatile")
+			}
+			if errors.Is(err, unix.EINVAL) { // read-only, or before Linux 5.10
+				err = unix.Mount("overlay", target, "overlay", flags, data)
+			}
+			if err != nil {
+				return fmt.Errorf("mount: %w", err)
+			}
+			return nil
+		}()
+	}()
+	return <-done
+}
+
+// data renders the options of mount(2).
+func (s *Stack) data(base string) (string, error) {
+	relative := func(path string) (string, error) {
+		rel, err := filepath.Rel(base, path)
+		if err != nil {
+			return "", err
+		}
+		return strings.NewReplacer(`\`, `\\`, ":", `\:`, ",", `\,`).Replace(rel), nil
+	}
+	names := make([]string, len(s.Lowers))
+	for i, lower := range s.Lowers {
+		name, err := relative(lower)
+		if err != nil {
+			return "", err
+		}
+		names[i] = name
+	}
+	options := []string{"lowerdir=" + strings.Join(names, ":")}
+	for _, option := range optionals() {
+		options = append(options, option+"=off")
+	}
+	if s.Upper != "" {
+		upper, err := relative(s.Upper)
+		if err != nil {
+			return "", err
+		}
+		work, err := relative(s.Work)
+		if err != nil {
+			return "", err
+		}
+		options = append(options, "upperdir="+upper, "workdir="+work)
+	}
+	data := strings.Join(options, ",")
+	if len(data)+len(",volatile") >= os.Getpagesize() {
+		return "", fmt.Errorf("this kernel takes %d bytes of mount options at most: %w", os.Getpagesize()-1, unix.E2BIG)
+	}
+	return data, nil
+}

@@ -1,0 +1,214 @@
+package image
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"slices"
+	"time"
+
+	"github.com/opencontainers/image-spec/identity"
+	"go.podman.io/image/v5/docker/reference"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/criruntime/criruntime/image/registry"
+)
+
+// Pull fetches the image that o.Ref names, with its layers unpacked, and
+// returns its id. Pulls of the same name with the same credentials at the same
+// time are one; it ends early when all who asked have left. Nothing of a failed
+// pull stays, but that finished layers are kept for a while if the registry
+// failed to answer.
+//
+// Errors name the image and wrap ErrNotFound, ErrInvalid, ErrDenied,
+// ErrUnavailable, ErrNoSpace, or the context's error.
+func (s *Store) Pull(ctx context.Context, o PullOptions) (ID, error) {
+	doing := fmt.Sprintf("pull image %q", o.Ref)
+	if err := ctx.Err(); err != nil {
+		return "", failure(doing, err)
+	}
+	ref, err := registry.Normalize(o.Ref)
+	if err != nil {
+		return "", failure(doing, err)
+	}
+	id, err := s.pulls.do(ctx, pullKey(ref, o), func(ctx context.Context) (ID, error) {
+		return s.pull(ctx, ref, o)
+	}, nil)
+	if err != nil {
+		if errors.Is(err, context.Canceled) && ctx.Err() == nil {
+			err = errClosing
+		}
+		return "", failure(doing, err)
+	}
+	return id, nil
+}
+
+// pullKey tells pulls apart that may not share a result: what one caller may
+// fetch, another may not. It keeps no secret.
+func pullKey(ref reference.Named, o PullOptions) string {
+	h := sha256.New()
+	fmt.Fprintf(h, "%q %q %q ", ref, o.Ref, o.Namespace)
+	if a := o.Auth; a != nil {
+		fmt.Fprintf(h, "%q", []string{a.Username, a.Password, a.IdentityToken, a.RegistryToken, a.ServerAddress})
+	}
+	return string(h.Sum(nil))
+}
+
+func (s *Store) pull(ctx context.Context, asked reference.Named, o PullOptions) (ID, error) {
+	began := time.Now()
+	log := s.log.WithField("image", asked.String())
+	log.Info("pulling")
+	defer s.giveBackMemory()
+	remote, err := s.client.Resolve(ctx, o.Ref, (*registry.Auth)(o.Auth))
+	if err != nil {
+		log.Infof("pull failed after %v: %v", time.Since(began).Round(time.Millisecond), err)
+		return "", err
+	}
+	defer remote.Close()
+	layers, fetched, err := s.fetchLayers(ctx, remote)
+	if err == nil {
+		err = s.commit(remote, asked, layers)
+	}
+	if err != nil {
+		s.abandon(layers, err)
+		log.Infof("pull failed after %v: %v", time.Since(began).Round(time.Millisecond), err)
+		return "", err
+	}
+	log.Infof("pulled %s in %v: fetched %d of %d layers, %d of %d bytes", remote.ID,
+		time.Since(began).Round(time.Millisecond), fetched.layers, len(layers), fetched.bytes, remote.Size)
+	return remote.ID, nil
+}
+
+// traffic is what a pull really fetched.
+type traffic struct {
+	layers int
+	bytes  int64
+}
+
+// fetchLayers sees to it that every layer of remote is in the store, and
+// references each. The first failure stops all. The layers that are there are
+// returned also with an error; the caller releases them.
+func (s *Store) fetchLayers(ctx context.Context, remote *registry.Remote) ([]*stored, traffic, error) {
+	chains := identity.ChainIDs(slices.Clone(remote.Image.RootFS.DiffIDs))
+	layers := make([]*stored, len(remote.Layers))
+	fetched := make([]bool, len(remote.Layers))
+	ready := make([]chan struct{}, len(remote.Layers))
+	for i := range ready {
+		ready[i] = make(chan struct{})
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	for i, l := range remote.Layers {
+		g.Go(func() error {
+			j := &job{store: s, remote: remote, layer: l, chain: chains[i]}
+			j.below = func(ctx context.Context) ([]*stored, error) { return below(ctx, layers[:i], ready[:i]) }
+			var err error
+			layers[i], err = j.obtain(ctx)
+			if err != nil {
+				return fmt.Errorf("layer %s: %w", l.Digest, err)
+			}
+			fetched[i] = j.fetched
+			close(ready[i])
+			return nil
+		})
+	}
+	err := g.Wait()
+	var t traffic
+	for i, l := range remote.Layers {
+		if fetched[i] {
+			t.layers++
+			t.bytes += max(l.Size, 0)
+		}
+	}
+	return slices.DeleteFunc(layers, func(l *stored) bool { return l == nil }), t, err
+}
+
+// below waits for the layers under one.
+func below(ctx context.Context, layers []*stored, ready []chan struct{}) ([]*stored, error) {
+	for _, r := range ready {
+		select {
+		case <-r:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	return layers, nil
+}
+
+// commit makes the image and its names visible. It takes over the references
+// to layers.
+func (s *Store) commit(remote *registry.Remote, asked reference.Named, layers []*stored) error {
+	e := &entry{
+		Image: Image{
+			ID: remote.ID, Size: remote.Size, Config: remote.Image, PulledAt: time.Now().Round(0),
+			Digests: []string{remote.Ref.Name() + "@" + remote.Digest.String()},
+		},
+		config: remote.Config,
+		layers: layers,
+	}
+	if _, byDigest := remote.Ref.(reference.Canonical); !byDigest {
+		e.Tags = []string{remote.Ref.String()}
+	}
+	if asked.String() != remote.Ref.String() {
+		e.aliases = []string{asked.String()}
+	}
+	s.saving.Lock()
+	defer s.saving.Unlock()
+	if old, ok := s.byID(e.ID); ok {
+		e.Tags, e.Digests, e.aliases = union(old.Tags, e.Tags), union(old.Digests, e.Digests), union(old.aliases, e.aliases)
+		e.PulledAt = old.PulledAt
+	}
+	if err := s.saveImage(e); err != nil {
+		return fmt.Errorf("cannot record the image: %w", err)
+	}
+	for _, changed := range s.put(e) {
+		s.log.WithField("image", changed.ID).Infof("has lost a name to %s", e.ID)
+		if err := s.saveImage(changed); err != nil {
+			s.log.Errorf("cannot record that image %s lost a name: %v", changed.ID, err)
+		}
+	}
+	poke(s.wake)
+	return nil
+}
+
+// union returns a and what b has beside it, sorted.
+func union(a, b []string) []string {
+	all := slices.Concat(a, b)
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
+// abandon drops the layers of a failed pull: at once, or, if it failed for
+// reasons that may pass, after a while.
+func (s *Store) abandon(layers []*stored, cause error) {
+	if !errors.Is(cause, registry.ErrUnavailable) || len(layers) == 0 {
+		s.releaseLayers(layers...)
+		return
+	}
+	s.retained.Go(func() {
+		timer := time.NewTimer(s.o.Retain)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+		case <-s.life.Done():
+		}
+		s.releaseLayers(layers...)
+	})
+}
+
+// giveBackMemory returns the buffers of a pull to the system once none runs.
+func (s *Store) giveBackMemory() {
+	s.workers.Go(func() {
+		timer := time.NewTimer(time.Second)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+		case <-s.life.Done():
+			return
+		}
+		if s.pulls.idle() {
+			debug.FreeOSMemory()
+		}
+	})
+}

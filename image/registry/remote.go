@@ -1,0 +1,281 @@
+package registry
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"runtime"
+
+	"github.com/opencontainers/go-digest"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/sirupsen/logrus"
+	"go.podman.io/image/v5/docker"
+	"go.podman.io/image/v5/docker/reference"
+	"go.podman.io/image/v5/image"
+	"go.podman.io/image/v5/manifest"
+	"go.podman.io/image/v5/pkg/blobinfocache/none"
+	"go.podman.io/image/v5/types"
+)
+
+// maxConfig bounds the config, which is held in memory.
+const maxConfig = 8 << 20
+
+var errNoAnswer = errors.New("the registry took too long to answer")
+
+// Layer is one layer of a remote image.
+type Layer struct {
+	Digest digest.Digest // of the blob
+	Size   int64         // of the blob in bytes, -1 if the manifest does not say
+	DiffID digest.Digest // of the archive inside, from the config
+}
+
+// Remote is an image at a registry: all that is known before the layers are
+// fetched. Close it.
+type Remote struct {
+	Ref    reference.Named // full name with tag or digest
+	Digest digest.Digest   // of the manifest or index that the name points to
+	Config []byte          // verified against its digest
+	ID     digest.Digest   // of Config
+	Image  v1.Image        // Config parsed
+	Layers []Layer         // bottom first
+	Size   uint64          // bytes of the config and of all blobs
+
+	src     types.ImageSource
+	stall   stallPolicy
+	log     *logrus.Entry
+	secrets []string
+}
+
+// Resolve opens the first image that name may stand for and that exists. If
+// none does, the error is that of the last one tried.
+func (c *Client) Resolve(ctx context.Context, name string, auth *Auth) (*Remote, error) {
+	refs, err := c.resolve(name)
+	if err != nil {
+		return nil, err
+	}
+	for _, ref := range refs {
+		var r *Remote
+		if r, err = c.Open(ctx, ref, auth); err == nil {
+			return r, nil
+		}
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	return nil, err
+}
+
+// Open fetches and checks manifest and config of ref.
+func (c *Client) Open(ctx context.Context, ref reference.Named, auth *Auth) (*Remote, error) {
+	answer, cancel := c.answerBy(ctx)
+	defer cancel()
+	r, err := c.open(answer, ref, auth)
+	if err != nil && answer.Err() != nil && ctx.Err() == nil {
+		err = fmt.Errorf("%w: %s: %w", ErrUnavailable, reference.Domain(ref), errNoAnswer)
+	}
+	return r, err
+}
+
+func (c *Client) open(ctx context.Context, ref reference.Named, auth *Auth) (_ *Remote, err error) {
+	sys := c.system(ref, auth)
+	name, err := docker.NewReference(ref)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %v", ErrInvalid, err)
+	}
+	r := &Remote{Ref: ref, stall: stallPolicy{silence: c.o.Stall}, log: c.o.Log.WithField("image", ref.String()), secrets: auth.secrets()}
+	if r.src, err = name.NewImageSource(ctx, sys); err != nil {
+		return nil, classify(ctx, err, ErrUnavailable, r.secrets)
+	}
+	defer func() {
+		if err != nil {
+			_ = r.Close()
+		}
+	}()
+	chosen, man, err := r.choose(ctx, sys)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.allow(ctx, chosen, r.secrets); err != nil {
+		return nil, err
+	}
+	if err := r.readConfig(ctx, man); err != nil {
+		return nil, err
+	}
+	return r, r.readLayers(man)
+}
+
+// choose fetches the manifest, through the index if there is one.
+func (r *Remote) choose(ctx context.Context, sys *types.SystemContext) (*image.UnparsedImage, manifest.Manifest, error) {
+	chosen := image.UnparsedInstance(r.src, nil)
+	blob, kind, err := chosen.Manifest(ctx)
+	if err != nil { // fetched already, so it does not match its digest
+		return nil, nil, classify(ctx, err, ErrInvalid, r.secrets)
+	}
+	r.Digest = digest.FromBytes(blob)
+	kind = manifestType(blob, kind)
+	if manifest.MIMETypeIsMultiImage(kind) {
+		instance, err := chooseInstance(blob, kind, sys)
+		if err != nil {
+			return nil, nil, err
+		}
+		chosen = image.UnparsedInstance(r.src, &instance)
+		if blob, kind, err = chosen.Manifest(ctx); err != nil {
+			return nil, nil, classify(ctx, err, ErrInvalid, r.secrets)
+		}
+		kind = manifestType(blob, kind)
+	}
+	man, err := parseManifest(blob, kind)
+	return chosen, man, err
+}
+
+// manifestType trusts the registry's content type if it is one of ours, and
+// else looks into the manifest.
+func manifestType(blob []byte, served string) string {
+	switch served {
+	case v1.MediaTypeImageManifest, v1.MediaTypeImageIndex, manifest.DockerV2Schema2MediaType,
+		manifest.DockerV2ListMediaType, manifest.DockerV2Schema1MediaType, manifest.DockerV2Schema1SignedMediaType:
+		return served
+	}
+	return manifest.GuessMIMEType(blob)
+}
+
+func chooseInstance(blob []byte, kind string, sys *types.SystemContext) (digest.Digest, error) {
+	list, err := manifest.ListFromBlob(blob, kind)
+	if err != nil {
+		return "", fmt.Errorf("%w: cannot parse the index: %v", ErrInvalid, err)
+	}
+	instance, err := list.ChooseInstance(sys)
+	if err != nil {
+		return "", fmt.Errorf("%w: the index has no image for %s/%s", ErrNotFound, runtime.GOOS, runtime.GOARCH)
+	}
+	if err := instance.Validate(); err != nil {
+		return "", fmt.Errorf("%w: the index names the manifest %q: %v", ErrInvalid, instance, err)
+	}
+	return instance, nil
+}
+
+func parseManifest(blob []byte, kind string) (manifest.Manifest, error) {
+	switch kind {
+	case v1.MediaTypeImageManifest, manifest.DockerV2Schema2MediaType:
+	case manifest.DockerV2Schema1MediaType, manifest.DockerV2Schema1SignedMediaType:
+		return nil, fmt.Errorf("%w: the manifest has schema 1, which was retired; push the image again with a current tool", ErrInvalid)
+	case v1.MediaTypeImageIndex, manifest.DockerV2ListMediaType:
+		return nil, fmt.Errorf("%w: an index inside an index is not supported", ErrInvalid)
+	default:
+		return nil, fmt.Errorf("%w: the manifest has the unknown type %q", ErrInvalid, kind)
+	}
+	man, err := manifest.FromBlob(blob, kind)
+	if err != nil {
+		return nil, fmt.Errorf("%w: cannot parse the manifest: %v", ErrInvalid, err)
+	}
+	switch t := man.ConfigInfo().MediaType; t {
+	case v1.MediaTypeImageConfig, manifest.DockerV2Schema2ConfigMediaType:
+		return man, nil
+	default:
+		return nil, fmt.Errorf("%w: it is an artifact of type %q, not an image", ErrInvalid, t)
+	}
+}
+
+// allow asks policy.json.
+func (c *Client) allow(ctx context.Context, img *image.UnparsedImage, secrets []string) error {
+	policy, err := c.policy()
+	if err != nil {
+		return fmt.Errorf("%w: cannot read the signature policy: %v", ErrDenied, err)
+	}
+	defer policy.Destroy()
+	if ok, err := policy.IsRunningImageAllowed(ctx, img); !ok {
+		if err == nil {
+			err = errors.New("no reason given")
+		}
+		if class := answerClass(err); class == ErrUnavailable || isNetwork(err) || ctx.Err() != nil {
+			return classify(ctx, err, ErrUnavailable, secrets)
+		}
+		return fmt.Errorf("%w: the signature policy rejects it: %s", ErrDenied, redact(err.Error(), secrets))
+	}
+	return nil
+}
+
+// readConfig fetches the config and checks it.
+func (r *Remote) readConfig(ctx context.Context, man manifest.Manifest) error {
+	info := man.ConfigInfo()
+	if err := checkDigest(info.Digest); err != nil {
+		return err
+	}
+	if info.Size > maxConfig {
+		return fmt.Errorf("%w: its config has %d bytes, %d are allowed", ErrInvalid, info.Size, maxConfig)
+	}
+	blob, _, err := r.src.GetBlob(ctx, types.BlobInfo{Digest: info.Digest, Size: info.Size}, none.NoCache)
+	if err != nil {
+		return fmt.Errorf("config %s: %w", info.Digest, classify(ctx, err, ErrUnavailable, r.secrets))
+	}
+	defer blob.Close()
+	r.Config, err = io.ReadAll(io.LimitReader(blob, maxConfig+1))
+	if err != nil {
+		return fmt.Errorf("config %s: %w", info.Digest, classify(ctx, err, ErrUnavailable, r.secrets))
+	}
+	if got := digest.FromBytes(r.Config); got != info.Digest {
+		return fmt.Errorf("%w: the config has digest %s instead of %s", ErrInvalid, got, info.Digest)
+	}
+	r.ID = info.Digest
+	r.Image, err = ParseConfig(r.Config)
+	return err
+}
+
+// ParseConfig decodes an image's config and checks what the runtime relies on.
+func ParseConfig(data []byte) (v1.Image, error) {
+	var img v1.Image
+	if err := json.Unmarshal(data, &img); err != nil {
+		return img, fmt.Errorf("%w: cannot parse the config: %v", ErrInvalid, err)
+	}
+	if img.OS != "" && img.OS != runtime.GOOS {
+		return img, fmt.Errorf("%w: the image is for %s", ErrNotFound, img.OS)
+	}
+	for _, d := range img.RootFS.DiffIDs {
+		if err := checkDigest(d); err != nil {
+			return img, err
+		}
+	}
+	return img, nil
+}
+
+func checkDigest(d digest.Digest) error {
+	if err := d.Validate(); err != nil {
+		return fmt.Errorf("%w: %q: %v", ErrInvalid, d, err)
+	}
+	if d.Algorithm() != digest.SHA256 {
+		return fmt.Errorf("%w: digest %s: only sha256 is supported", ErrInvalid, d)
+	}
+	return nil
+}
+
+// readLayers pairs the blobs of the manifest with the DiffIDs of the config.
+func (r *Remote) readLayers(man manifest.Manifest) error {
+	infos, diffs := man.LayerInfos(), r.Image.RootFS.DiffIDs
+	if len(infos) != len(diffs) {
+		return fmt.Errorf("%w: the manifest has %d layers, the config %d", ErrInvalid, len(infos), len(diffs))
+	}
+	r.Size = uint64(len(r.Config))
+	for i, info := range infos {
+		if err := checkDigest(info.Digest); err != nil {
+			return err
+		}
+		if info.CryptoOperation != types.PreserveOriginalCrypto || isEncrypted(info.MediaType) {
+			return fmt.Errorf("%w: layer %s is encrypted", ErrInvalid, info.Digest)
+		}
+		if info.Size > 0 {
+			r.Size += uint64(info.Size)
+		}
+		r.Layers = append(r.Layers, Layer{Digest: info.Digest, Size: info.Size, DiffID: diffs[i]})
+	}
+	return nil
+}
+
+func isEncrypted(mediaType string) bool {
+	const suffix = "+encrypted"
+	return len(mediaType) > len(suffix) && mediaType[len(mediaType)-len(suffix):] == suffix
+}
+
+// Close ends all transfers.
+func (r *Remote) Close() error { return r.src.Close() }
