@@ -81,7 +81,7 @@ func overlayOnIDMap(userns int) (err error) {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return err
 	}
-	for _, d := range []string{"lower", "mapped", "upper", "work"} {
+	for _, d := range []string{"lower", "mapped", "other"} {
 		if err := os.Mkdir(filepath.Join(dir, d), 0o755); err != nil {
 			return err
 		}
@@ -100,22 +100,18 @@ func overlayOnIDMap(userns int) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, unix.Unmount(mapped, unix.MNT_DETACH)) }()
-	return mountOverlay(mapped, dir)
+	return mountOverlay(mapped, filepath.Join(dir, "other"))
 }
 
-// mountOverlay makes an overlay that is attached nowhere.
-func mountOverlay(lower, dir string) error {
+// mountOverlay makes a read-only overlay of two layers that is attached nowhere.
+func mountOverlay(upper, lower string) error {
 	fd, err := unix.Fsopen("overlay", unix.FSOPEN_CLOEXEC)
 	if err != nil {
 		return err
 	}
 	defer unix.Close(fd)
-	for _, option := range [][2]string{
-		{"lowerdir", lower}, {"upperdir", filepath.Join(dir, "upper")}, {"workdir", filepath.Join(dir, "work")},
-	} {
-		if err := unix.FsconfigSetString(fd, option[0], option[1]); err != nil {
-			return err
-		}
+	if err := unix.FsconfigSetString(fd, "lowerdir", upper+":"+lower); err != nil {
+		return err
 	}
 	return unix.FsconfigCreate(fd)
 }

@@ -1,6 +1,7 @@
 package spec
 
 import (
+	"encoding/json"
 	"slices"
 
 	"github.com/moby/profiles/seccomp"
@@ -40,6 +41,13 @@ func buildSeccomp(in *Input, caps *specs.LinuxCapabilities) (*specs.LinuxSeccomp
 func ParseSeccomp(name string, body []byte, caps *specs.LinuxCapabilities) (*specs.LinuxSeccomp, error) {
 	if len(body) > MaxSeccompProfile {
 		return nil, invalid("seccomp", "profile %q is larger than %d bytes", name, MaxSeccompProfile)
+	}
+	var rules struct{ Syscalls []*struct{} }
+	if err := json.Unmarshal(body, &rules); err != nil {
+		return nil, invalid("seccomp", "profile %q: %v", name, err)
+	}
+	if i := slices.Index(rules.Syscalls, nil); i >= 0 { // the library would panic
+		return nil, invalid("seccomp", "profile %q: rule %d is null", name, i)
 	}
 	profile, err := seccomp.LoadProfile(string(body), &specs.Spec{Process: &specs.Process{Capabilities: caps}})
 	if err != nil {

@@ -25,7 +25,8 @@ func SysctlNamespace(name string) (dotted string, ns specs.LinuxNamespaceType, e
 		}, name)
 	}
 	for part := range strings.SplitSeq(dotted, ".") {
-		if part == "" || strings.Contains("/"+part+"/", "/../") || strings.ContainsRune(part, 0) {
+		// A slash in here is a dot in the name of a file.
+		if part == "" || part == "/" || part == "//" || strings.ContainsRune(part, 0) {
 			return "", "", invalid("sysctls", "%q is not a name", name)
 		}
 	}
