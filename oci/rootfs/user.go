@@ -44,7 +44,12 @@ func ResolveUser(root string, s *spec.Security, imageUser string) (spec.User, er
 	if err := spec.CheckUser(s); err != nil {
 		return spec.User{}, err
 	}
-	db := databases{root: root}
+	dir, err := os.OpenFile(root, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return spec.User{}, fmt.Errorf("cannot look up a user: %w", err)
+	}
+	defer dir.Close()
+	db := databases{root: dir}
 	who, group := imageUser, ""
 	switch {
 	case s.RunAsUsername != "":
@@ -84,7 +89,7 @@ func ResolveUser(root string, s *spec.Security, imageUser string) (spec.User, er
 
 // databases are a tree's etc/passwd and etc/group.
 type databases struct {
-	root string
+	root *os.File
 }
 
 // user looks up a user by name or, if byID allows it, by id; a name goes before
@@ -148,7 +153,7 @@ func (db databases) groupsOf(name string) ([]uint32, error) {
 
 // lookup returns the entries of a database that match, in its order; a missing
 // file is an empty one.
-func lookup[E any](root, name string, parse func(io.Reader, func(E) bool) ([]E, error), match func(E) bool) ([]E, error) {
+func lookup[E any](root *os.File, name string, parse func(io.Reader, func(E) bool) ([]E, error), match func(E) bool) ([]E, error) {
 	body, err := readFile(root, name)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
 		return nil, nil
@@ -165,26 +170,26 @@ func lookup[E any](root, name string, parse func(io.Reader, func(E) bool) ([]E, 
 
 // readFile reads a regular file of at most maxDatabase bytes. Links are
 // followed as a process in the container would.
-func readFile(root, name string) ([]byte, error) {
-	handle, err := securejoin.OpenInRoot(root, name)
+func readFile(root *os.File, name string) ([]byte, error) {
+	handle, err := securejoin.OpenatInRoot(root, name)
 	if err != nil {
-		return nil, fmt.Errorf("cannot open %s in %s: %w", name, root, err)
+		return nil, fmt.Errorf("cannot open %s in %s: %w", name, root.Name(), err)
 	}
 	defer handle.Close()
 	// The handle is O_PATH: a pipe or device has not been opened yet.
 	if info, err := handle.Stat(); err != nil {
-		return nil, fmt.Errorf("cannot stat %s in %s: %w", name, root, err)
+		return nil, fmt.Errorf("cannot stat %s in %s: %w", name, root.Name(), err)
 	} else if !info.Mode().IsRegular() {
 		return nil, fmt.Errorf("%w %s in the image: it is not a regular file", spec.ErrInvalid, name)
 	}
 	f, err := securejoin.Reopen(handle, os.O_RDONLY)
 	if err != nil {
-		return nil, fmt.Errorf("cannot open %s in %s: %w", name, root, err)
+		return nil, fmt.Errorf("cannot open %s in %s: %w", name, root.Name(), err)
 	}
 	defer f.Close()
 	body, err := io.ReadAll(io.LimitReader(f, maxDatabase+1))
 	if err != nil {
-		return nil, fmt.Errorf("cannot read %s in %s: %w", name, root, err)
+		return nil, fmt.Errorf("cannot read %s in %s: %w", name, root.Name(), err)
 	}
 	if len(body) > maxDatabase {
 		return nil, fmt.Errorf("%w %s in the image: it is larger than %d bytes", spec.ErrInvalid, name, maxDatabase)
