@@ -1,0 +1,352 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"strings"
+	"testing"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/criruntime/criruntime/sandbox"
+	"github.com/criruntime/criruntime/server/stream"
+)
+
+// ignored are the request fields that change nothing, and why. The key is the
+// field's path below the request, or the start of it; "Method:path" limits it
+// to one method.
+var ignored = map[string]string{
+	"config.windows":  "the runtime is for Linux",
+	"windows":         "the runtime is for Linux",
+	"annotations":     "experiments of other runtimes",
+	"Version:version": "the kubelet's own version, which has only one value",
+
+	"CreateContainer:sandbox_config": "the pod has its configuration already",
+	"PullImage:sandbox_config":       "a pull asks for no more of its pod than the namespace",
+
+	"config.image.image_ref":              "for image volumes, in answers",
+	"config.image.runtime_handler":        "the handler is the pod's",
+	"config.mounts.image.annotations":     "the platform of an image is that of the node",
+	"config.mounts.image.runtime_handler": "the handler is the pod's",
+	"config.mounts.image.image_ref":       "set by the runtime, in answers",
+
+	"image.annotations":                 "the platform of an image is that of the node",
+	"image.user_specified_image":        "what is meant is image.image",
+	"image.image_ref":                   "for image volumes, in answers",
+	"ImageStatus:image.runtime_handler": "an image is the same for all handlers",
+	"RemoveImage:image.runtime_handler": "an image is the same for all handlers",
+	"PullImage:image.runtime_handler":   "an unknown one is refused; an image is the same for all handlers",
+
+	"filter.image.annotations":          "an image is looked up by its name alone",
+	"filter.image.user_specified_image": "an image is looked up by its name alone",
+	"filter.image.runtime_handler":      "an image is looked up by its name alone",
+	"filter.image.image_ref":            "an image is looked up by its name alone",
+
+	"config.linux.security_context.namespace_options.userns_options.mode":     "POD, the zero value, is the one mode that has mappings",
+	"RunPodSandbox:config.linux.security_context.namespace_options.target_id": "refused: for containers only",
+
+	"Exec:tty":         "seen in the tests of package stream",
+	"Exec:stdin":       "seen in the tests of package stream",
+	"Exec:stdout":      "seen in the tests of package stream",
+	"Exec:stderr":      "seen in the tests of package stream",
+	"Attach:tty":       "seen in the tests of package stream",
+	"Attach:stdin":     "seen in the tests of package stream",
+	"Attach:stdout":    "seen in the tests of package stream",
+	"Attach:stderr":    "seen in the tests of package stream",
+	"PortForward:port": "seen in the tests of package stream",
+}
+
+// exceptions count although what they are part of is ignored.
+var exceptions = []string{"PullImage:sandbox_config.metadata.namespace"}
+
+// notServed are the methods that answer Unimplemented.
+var notServed = []string{
+	"CheckpointContainer", "CheckpointPod", "RestorePod", "ListMetricDescriptors", "ListPodSandboxMetrics",
+	"StreamPodSandboxMetrics", "UpdatePodSandboxResources",
+}
+
+// method calls one RPC's handler in process.
+type method struct {
+	name   string
+	input  protoreflect.MessageType
+	invoke func(ctx context.Context, req proto.Message) (answers []proto.Message, err error)
+}
+
+// methods lists all RPCs of both services, as their descriptors do.
+func methods(t testing.TB, o Options) map[string]method {
+	edge := &interceptor{log: o.Log}
+	streams, err := stream.New(stream.Options{Log: o.Log}, o.Pods)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = streams.Close() })
+	services := map[*grpc.ServiceDesc]any{
+		&runtimeapi.RuntimeService_ServiceDesc: &runtimeService{Options: o, streams: streams, closing: make(chan struct{}), rates: newRates(10)},
+		&runtimeapi.ImageService_ServiceDesc:   &imageService{Options: o},
+	}
+	out := map[string]method{}
+	for desc, srv := range services {
+		name := protoreflect.FullName(desc.ServiceName)
+		d := runtimeapi.File_staging_src_k8s_io_cri_api_pkg_apis_runtime_v1_api_proto.Services().ByName(name.Name())
+		input := func(method string) protoreflect.MessageType {
+			return messageType(d.Methods().ByName(protoreflect.Name(method)).Input())
+		}
+		for _, m := range desc.Methods {
+			out[m.MethodName] = method{m.MethodName, input(m.MethodName), func(ctx context.Context, req proto.Message) ([]proto.Message, error) {
+				fill := func(into any) error { proto.Merge(into.(proto.Message), req); return nil }
+				resp, err := m.Handler(srv, ctx, fill, edge.unary)
+				if err != nil {
+					return nil, err
+				}
+				return []proto.Message{resp.(proto.Message)}, nil
+			}}
+		}
+		for _, m := range desc.Streams {
+			out[m.StreamName] = method{m.StreamName, input(m.StreamName), func(ctx context.Context, req proto.Message) ([]proto.Message, error) {
+				s := &fakeStream{ctx: ctx, req: req}
+				err := edge.stream(srv, s, &grpc.StreamServerInfo{FullMethod: m.StreamName}, m.Handler)
+				return s.sent, err
+			}}
+		}
+	}
+	return out
+}
+
+type fakeStream struct {
+	ctx  context.Context
+	req  proto.Message
+	sent []proto.Message
+}
+
+func (s *fakeStream) SetHeader(metadata.MD) error  { return nil }
+func (s *fakeStream) SendHeader(metadata.MD) error { return nil }
+func (s *fakeStream) SetTrailer(metadata.MD)       {}
+func (s *fakeStream) Context() context.Context     { return s.ctx }
+
+func (s *fakeStream) SendMsg(m any) error {
+	s.sent = append(s.sent, m.(proto.Message))
+	return nil
+}
+
+func (s *fakeStream) RecvMsg(m any) error {
+	proto.Merge(m.(proto.Message), s.req)
+	return nil
+}
+
+// observe is everything that a request leads to.
+func observe(m method, f *fakeDomain, req proto.Message) string {
+	answers, err := m.invoke(context.Background(), req)
+	for _, a := range answers {
+		switch a := a.(type) {
+		case *runtimeapi.PodSandboxStatusResponse:
+			a.Timestamp = 0
+		case *runtimeapi.ExecResponse:
+			a.Url = ""
+		case *runtimeapi.AttachResponse:
+			a.Url = ""
+		case *runtimeapi.PortForwardResponse:
+			a.Url = ""
+		}
+	}
+	return fmt.Sprint(f.taken(), answers, err)
+}
+
+// TestEveryRequestFieldCounts takes each field out of a full request and sees
+// that something changes. It fails for a field that the API has gained and
+// nobody translates, and for one that is ignored without a reason.
+func TestEveryRequestFieldCounts(t *testing.T) {
+	f := &fakeDomain{events: closedEvents()}
+	requests := fullRequests()
+	served := methods(t, testOptions(f))
+	used := map[string]bool{}
+	for _, name := range slices.Sorted(maps.Keys(served)) {
+		if slices.Contains(notServed, name) {
+			continue
+		}
+		seen := map[string]bool{}
+		for _, req := range requests[name] {
+			want := observe(served[name], f, req)
+			eachLeaf(req.ProtoReflect(), "", func(path string, m protoreflect.Message, fd protoreflect.FieldDescriptor) {
+				defer restore(m.Interface(), proto.Clone(m.Interface()))
+				m.Clear(fd)
+				seen[path] = seen[path] || observe(served[name], f, req) != want
+			})
+		}
+		for _, path := range leaves(served[name].input.Descriptor(), "") {
+			counts, isSet := seen[path]
+			reason := reasonToIgnore(name, path, used)
+			switch {
+			case counts && reason != "":
+				t.Errorf("%s: %s counts, but is listed as ignored", name, path)
+			case !counts && reason == "":
+				t.Errorf("%s: %s is not translated (set by the test: %v)", name, path, isSet)
+			}
+		}
+	}
+	for key := range ignored {
+		if !used[key] {
+			t.Errorf("no field is ignored by the entry %q", key)
+		}
+	}
+}
+
+func restore(m, saved proto.Message) {
+	proto.Reset(m)
+	proto.Merge(m, saved)
+}
+
+// reasonToIgnore finds the entry for a path or one that it lies below.
+func reasonToIgnore(method, path string, used map[string]bool) string {
+	if slices.Contains(exceptions, method+":"+path) {
+		return ""
+	}
+	for p := path; p != ""; p = p[:max(strings.LastIndexByte(p, '.'), 0)] {
+		for _, key := range []string{method + ":" + p, p} {
+			if reason := ignored[key]; reason != "" {
+				used[key] = true
+				return reason
+			}
+		}
+	}
+	return ""
+}
+
+func closedEvents() chan sandbox.Event {
+	events := make(chan sandbox.Event)
+	close(events)
+	return events
+}
+
+func messageType(d protoreflect.MessageDescriptor) protoreflect.MessageType {
+	t, err := protoregistry.GlobalTypes.FindMessageByName(d.FullName())
+	if err != nil {
+		panic(err)
+	}
+	return t
+}
+
+// leaves are the paths of all fields below a message that are not messages
+// themselves.
+func leaves(d protoreflect.MessageDescriptor, prefix string) []string {
+	var out []string
+	for i := range d.Fields().Len() {
+		fd := d.Fields().Get(i)
+		path := strings.TrimPrefix(prefix+"."+string(fd.Name()), ".")
+		if fd.Message() != nil && !fd.IsMap() {
+			out = append(out, leaves(fd.Message(), path)...)
+			continue
+		}
+		out = append(out, path)
+	}
+	return out
+}
+
+// eachLeaf visits the fields that are set below a message, and that are not
+// messages themselves.
+func eachLeaf(m protoreflect.Message, prefix string, visit func(path string, m protoreflect.Message, fd protoreflect.FieldDescriptor)) {
+	fields := m.Descriptor().Fields()
+	for i := range fields.Len() {
+		fd := fields.Get(i)
+		path := strings.TrimPrefix(prefix+"."+string(fd.Name()), ".")
+		switch {
+		case !m.Has(fd):
+		case fd.Message() == nil || fd.IsMap():
+			visit(path, m, fd)
+		case fd.IsList():
+			for j := range m.Get(fd).List().Len() {
+				eachLeaf(m.Get(fd).List().Get(j).Message(), path, visit)
+			}
+		default:
+			eachLeaf(m.Get(fd).Message(), path, visit)
+		}
+	}
+}
+
+// anyNumber are the numbers for which each value means something.
+var anyNumber = []string{"attempt", "limit", "length", "host_id", "container_id"}
+
+// TestHostileValues gives each field of each request values that no honest
+// client sends. None may reach the domain, and the answer names the field.
+func TestHostileValues(t *testing.T) {
+	f := &fakeDomain{events: closedEvents()}
+	served := methods(t, testOptions(f))
+	for name, requests := range fullRequests() {
+		for _, req := range requests {
+			eachLeaf(req.ProtoReflect(), "", func(path string, m protoreflect.Message, fd protoreflect.FieldDescriptor) {
+				defer restore(m.Interface(), proto.Clone(m.Interface()))
+				if ignoredPath(name, path) {
+					return
+				}
+				for _, bad := range hostileValues(path, fd) {
+					m.Set(fd, asField(m, fd, bad))
+					_, err := served[name].invoke(context.Background(), req)
+					f.taken()
+					field := path[strings.LastIndexByte(strings.TrimSuffix(path, ".value"), '.')+1:]
+					field = strings.TrimSuffix(field, ".value")
+					if status.Code(err) != codes.InvalidArgument || !strings.Contains(err.Error(), field) {
+						t.Errorf("%s: %s = %.40q: %v", name, path, bad.String(), err)
+					}
+				}
+			})
+		}
+	}
+}
+
+func ignoredPath(method, path string) bool {
+	return reasonToIgnore(method, path, map[string]bool{}) != "" && !strings.HasPrefix(ignored[method+":"+path], "seen in")
+}
+
+// asField wraps a value for a repeated field.
+func asField(m protoreflect.Message, fd protoreflect.FieldDescriptor, v protoreflect.Value) protoreflect.Value {
+	if !fd.IsList() {
+		return v
+	}
+	list := m.NewField(fd)
+	list.List().Append(v)
+	return list
+}
+
+// hostileValues must be refused, as far as the field's descriptor tells.
+func hostileValues(path string, fd protoreflect.FieldDescriptor) []protoreflect.Value {
+	if fd.IsMap() || slices.Contains(anyNumber, string(fd.Name())) {
+		return nil
+	}
+	var values []protoreflect.Value
+	switch fd.Kind() {
+	case protoreflect.EnumKind:
+		values = []protoreflect.Value{protoreflect.ValueOfEnum(999), protoreflect.ValueOfEnum(-1)}
+	case protoreflect.Int64Kind:
+		values = []protoreflect.Value{protoreflect.ValueOfInt64(math.MinInt64)}
+	case protoreflect.Int32Kind:
+		values = []protoreflect.Value{protoreflect.ValueOfInt32(math.MinInt32), protoreflect.ValueOfInt32(math.MaxInt32)}
+	case protoreflect.BytesKind:
+		values = []protoreflect.Value{protoreflect.ValueOfBytes([]byte("a\x00b"))}
+	case protoreflect.StringKind:
+		values = hostileStrings(path)
+	}
+	return values
+}
+
+func hostileStrings(path string) []protoreflect.Value {
+	if !strings.HasPrefix(path, "config.") && !strings.HasPrefix(path, "linux.") && path != "cmd" {
+		return nil // ids, names of images, credentials: compared, not used
+	}
+	values := []protoreflect.Value{protoreflect.ValueOfString("a\x00b")}
+	for _, suffix := range []string{"path", "paths", "directory", "dir", "parent"} {
+		if strings.HasSuffix(path, suffix) {
+			values = append(values, protoreflect.ValueOfString("../../etc"), protoreflect.ValueOfString("/a/../../etc"))
+			break
+		}
+	}
+	return values
+}
