@@ -65,11 +65,14 @@ func (ls *leases) of(key string) *lease {
 	return l
 }
 
-// forget removes a lease that holds nothing. It requires its lock.
-func (ls *leases) forget(key string) {
-	ls.mu.Lock()
-	defer ls.mu.Unlock()
-	delete(ls.byKey, key)
+// unlock ends an operation on l, which is forgotten if it holds nothing.
+func (ls *leases) unlock(key string, l *lease) {
+	if len(l.mounts) == 0 {
+		ls.mu.Lock()
+		delete(ls.byKey, key)
+		ls.mu.Unlock()
+	}
+	l.mu.Unlock()
 }
 
 func (ls *leases) keys() []string {
@@ -153,7 +156,7 @@ func (s *Store) Keep(ctx context.Context, keys []string) error {
 		if err := s.drop(k, l, func(held) bool { return true }); err != nil {
 			errs = append(errs, failure("release the root filesystem of "+k, err))
 		}
-		l.mu.Unlock()
+		s.leases.unlock(k, l)
 	}
 	return errors.Join(errs...)
 }

@@ -91,7 +91,7 @@ func (s *Store) mount(ctx context.Context, key string, id ID, m record.Mount, at
 		return &classed{class: ErrInvalid, err: fmt.Errorf("%q cannot be a key", key)}
 	}
 	l := s.leases.lock(key)
-	defer l.mu.Unlock()
+	defer s.leases.unlock(key, l)
 	if err := s.drop(key, l, func(h held) bool { return h.Target == m.Target }); err != nil {
 		return err
 	}
@@ -164,7 +164,7 @@ func (s *Store) Unview(ctx context.Context, key, target string) error {
 
 func (s *Store) unmount(key, target string) error {
 	l := s.leases.lock(key)
-	defer l.mu.Unlock()
+	defer s.leases.unlock(key, l)
 	return s.drop(key, l, func(h held) bool { return h.Target == target })
 }
 
@@ -190,15 +190,11 @@ func (s *Store) drop(key string, l *lease, which func(held) bool) error {
 		s.releaseLayers(h.layers...)
 	}
 	if len(keep) == len(l.mounts) {
-		if len(keep) == 0 {
-			s.leases.forget(key)
-		}
 		return errors.Join(errs...)
 	}
 	l.set(keep)
 	if len(keep) > 0 {
 		return errors.Join(append(errs, s.saveLease(key, l))...)
 	}
-	s.leases.forget(key)
 	return errors.Join(append(errs, s.discard(s.path("containers", key), newName()))...)
 }

@@ -77,6 +77,9 @@ func Bind(root, path, target string) error {
 		return &os.PathError{Op: "open", Path: path, Err: err}
 	}
 	defer unix.Close(fd)
+	if err := sameKind(fd, target); err != nil {
+		return err
+	}
 	tree, err := unix.OpenTree(fd, "", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH)
 	if err != nil {
 		return fmt.Errorf("cannot clone the mount of %s: %w", path, err)
@@ -84,6 +87,21 @@ func Bind(root, path, target string) error {
 	defer unix.Close(tree)
 	if err := unix.MoveMount(tree, "", unix.AT_FDCWD, target, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
 		return fmt.Errorf("cannot mount %s on %s: %w", path, target, err)
+	}
+	return nil
+}
+
+// sameKind fails with ENOTDIR unless both are directories, or neither is.
+func sameKind(fd int, target string) error {
+	var from, to unix.Stat_t
+	if err := unix.Fstat(fd, &from); err != nil {
+		return os.NewSyscallError("fstat", err)
+	}
+	if err := unix.Stat(target, &to); err != nil {
+		return &os.PathError{Op: "stat", Path: target, Err: err}
+	}
+	if (from.Mode&unix.S_IFMT == unix.S_IFDIR) != (to.Mode&unix.S_IFMT == unix.S_IFDIR) {
+		return fmt.Errorf("what it would be mounted on is of another kind: %w", unix.ENOTDIR)
 	}
 	return nil
 }
