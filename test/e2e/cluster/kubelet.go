@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"syscall"
 	"time"
 
 	v1 "k8s.io/api/core/v1"
@@ -103,9 +102,6 @@ func (k *Kubelet) Restart(ctx context.Context, changes map[string]any) error {
 	}
 	return k.Start(ctx, changes)
 }
-
-// Stop ends the kubelet; pods run on.
-func (k *Kubelet) Stop() error { return k.End(syscall.SIGTERM) }
 
 // Get asks the kubelet's own port, as "/stats/summary": the apiserver does not
 // proxy to a loopback address.

@@ -77,6 +77,9 @@ func (p *Process) End(sig syscall.Signal) error {
 	}
 }
 
+// Stop ends the process the regular way.
+func (p *Process) Stop() error { return p.End(syscall.SIGTERM) }
+
 // ready waits until the process is of use, and fails early if it ends.
 func (p *Process) ready(ctx context.Context, within time.Duration, check func(context.Context) error) error {
 	err := Until(ctx, within, func(ctx context.Context) error {

@@ -35,7 +35,8 @@ type RuntimeOptions struct {
 	Dir      string // its directory, made if it is missing
 	Binaries string // where criruntime and criruntime-shim are
 	CNI      string // where the CNI plugins are
-	Registry string // where the names of all registries lead
+	Registry string // where the names of all public registries lead
+	Private  string // where "private.test" leads
 	Bridge   string
 	Subnet   string
 }
@@ -43,9 +44,9 @@ type RuntimeOptions struct {
 // newRuntime writes the configuration; it starts nothing.
 func newRuntime(o RuntimeOptions) (*Runtime, error) {
 	r := &Runtime{dir: o.Dir, binary: filepath.Join(o.Binaries, "criruntime")}
-	registries := ""
-	for _, name := range []string{"registry.k8s.io", "docker.io", "gcr.io", "registry.test"} {
-		registries += fmt.Sprintf("[[registry]]\nprefix = %q\nlocation = %q\ninsecure = true\n", name, o.Registry)
+	registries := fmt.Sprintf(registry, "private.test", o.Private)
+	for _, name := range []string{"registry.k8s.io", "docker.io", "gcr.io"} {
+		registries += fmt.Sprintf(registry, name, o.Registry)
 	}
 	for name, content := range map[string]string{
 		"criruntime.toml": fmt.Sprintf(runtimeConf, r.Root(), r.State(), r.socket(), r.path("registries.conf"),
@@ -161,9 +162,6 @@ func (r *Runtime) RemoveAll(ctx context.Context) error {
 	return nil
 }
 
-// Stop ends the daemon the regular way; pods run on.
-func (r *Runtime) Stop() error { return r.End(syscall.SIGTERM) }
-
 // Kill ends the daemon as a crash does.
 func (r *Runtime) Kill() error { return r.End(syscall.SIGKILL) }
 
@@ -185,6 +183,12 @@ bin_dirs = [%q]
 [nri]
 enable = false
 socket = %q
+`
+
+const registry = `[[registry]]
+prefix = %q
+location = %q
+insecure = true
 `
 
 const network = `{
