@@ -27,8 +27,9 @@ type Driver interface {
 	Container(podCgroup, id string) string
 	// CreatePod makes a pod's group. It is idempotent. pid is a process that
 	// lives as long as the pod, its shim; the systemd driver puts it into the
-	// group, the other one leaves it where it is. made is false if the group
-	// is the client's, for it to remove.
+	// group, the other one leaves it where it is. made is false if there was
+	// a group already that is the client's to remove. On an error nothing is
+	// left.
 	CreatePod(ctx context.Context, parent, podID string, pid int) (made bool, err error)
 	// RemovePod removes a group that CreatePod made, and waits for what is in
 	// it to end. It is idempotent.
@@ -47,11 +48,11 @@ func Detect(name string) (Driver, error) {
 	case "cgroupfs":
 		return cgroupfs{}, nil
 	case "systemd":
-		return newSystemd(dialSystemd), nil
+		return newSystemd(), nil
 	case "auto", "":
 		// sd_booted(3)
 		if info, err := os.Lstat("/run/systemd/system"); err == nil && info.IsDir() {
-			return newSystemd(dialSystemd), nil
+			return newSystemd(), nil
 		}
 		return cgroupfs{}, nil
 	}

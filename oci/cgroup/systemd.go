@@ -10,10 +10,10 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/coreos/go-systemd/v22/dbus"
 	godbus "github.com/godbus/dbus/v5"
-	"golang.org/x/sys/unix"
 )
 
 // systemd is the driver for machines where systemd owns the tree. A pod is one
@@ -21,7 +21,8 @@ import (
 // it likes, and makes the containers' groups with the file system. So systemd
 // is asked twice in a pod's life, over one connection, and never by a shim.
 type systemd struct {
-	dial func(context.Context) (units, error)
+	dial      func(context.Context) (units, error)
+	hierarchy func() (*hierarchy, error)
 
 	mu   sync.Mutex // guards what follows; held to dial, not in calls
 	conn units
@@ -43,7 +44,10 @@ const shimGroup = "shim"
 // defaultSlice is the parent of pods that come without one.
 const defaultSlice = "criruntime.slice"
 
-func newSystemd(dial func(context.Context) (units, error)) *systemd { return &systemd{dial: dial} }
+// undoTimeout bounds the removal of a scope whose creation failed.
+const undoTimeout = 15 * time.Second
+
+func newSystemd() *systemd { return &systemd{dial: dialSystemd, hierarchy: machine} }
 
 func dialSystemd(ctx context.Context) (units, error) {
 	// The connection outlives the request that first needs it.
@@ -149,13 +153,32 @@ func (d *systemd) CreatePod(ctx context.Context, parent, podID string, pid int) 
 	err = d.job(ctx, scope, func(u units, done chan<- string) (int, error) {
 		return u.StartTransientUnitContext(ctx, scope, "fail", properties, done)
 	})
-	if err != nil && !isBusError(err, "UnitExists") {
-		return false, fmt.Errorf("cannot make the cgroup of pod %s: %w", podID, err)
+	if err == nil || isBusError(err, "UnitExists") { // an earlier attempt's
+		err = d.enter(path.Join(d.Pod(parent, podID), shimGroup), pid)
 	}
-	if err := enter(path.Join(d.Pod(parent, podID), shimGroup), pid); err != nil {
-		return true, errors.Join(err, d.RemovePod(context.WithoutCancel(ctx), parent, podID))
+	if err == nil {
+		return true, nil
 	}
-	return true, nil
+	undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
+	defer cancel()
+	return false, errors.Join(fmt.Errorf("cannot make the cgroup of pod %s: %w", podID, err), d.RemovePod(undo, parent, podID))
+}
+
+// enter makes a group and moves a process into it, in every tree.
+func (d *systemd) enter(group string, pid int) error {
+	h, err := d.hierarchy()
+	if err != nil {
+		return err
+	}
+	if err := h.create(group); err != nil {
+		return err
+	}
+	for _, dir := range h.dirs(group) {
+		if err := os.WriteFile(filepath.Join(dir, "cgroup.procs"), []byte(strconv.Itoa(pid)), 0); err != nil {
+			return fmt.Errorf("cannot move process %d into cgroup %s: %w", pid, group, err)
+		}
+	}
+	return nil
 }
 
 func (d *systemd) RemovePod(ctx context.Context, parent, podID string) error {
@@ -167,7 +190,11 @@ func (d *systemd) RemovePod(ctx context.Context, parent, podID string) error {
 		return fmt.Errorf("cannot remove the cgroup of pod %s: %w", podID, err)
 	}
 	// Where systemd does not know a tree of version 1, the groups are still there.
-	return Remove(ctx, d.Pod(parent, podID))
+	h, err := d.hierarchy()
+	if err != nil {
+		return err
+	}
+	return h.remove(ctx, d.Pod(parent, podID))
 }
 
 // job starts a job of systemd and waits for its end.
@@ -200,22 +227,4 @@ func property(name string, value any) dbus.Property {
 func isBusError(err error, name string) bool {
 	var e godbus.Error
 	return errors.As(err, &e) && e.Name == "org.freedesktop.systemd1."+name
-}
-
-// enter makes a group and moves a process into it, in every tree.
-func enter(group string, pid int) error {
-	h, err := open(group)
-	if err != nil {
-		return err
-	}
-	if err := h.create(group); err != nil {
-		return err
-	}
-	for _, dir := range h.dirs(group) {
-		err := os.WriteFile(filepath.Join(dir, "cgroup.procs"), []byte(strconv.Itoa(pid)), 0)
-		if err != nil && !errors.Is(err, unix.EEXIST) {
-			return fmt.Errorf("cannot move process %d into cgroup %s: %w", pid, group, err)
-		}
-	}
-	return nil
 }

@@ -1,0 +1,303 @@
+//go:build kernel
+
+package cgroup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// group makes a group for a test and takes care that it goes.
+func group(t testing.TB) (*hierarchy, string) {
+	t.Helper()
+	h, err := machine()
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := fmt.Sprintf("/criruntime-test-%d/pod", os.Getpid())
+	if err := Create(path); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		parent := filepath.Dir(path)
+		if err := errors.Join(KillAll(ctx, parent), Remove(ctx, parent)); err != nil {
+			t.Error(err)
+		}
+		for _, dir := range h.dirs(parent) {
+			if _, err := os.Lstat(dir); !errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("%s is left: %v", dir, err)
+			}
+		}
+	})
+	return h, path
+}
+
+// start runs a shell script in a group, in every tree.
+func start(t testing.TB, h *hierarchy, path, script string) *exec.Cmd {
+	t.Helper()
+	cmd := exec.Command("sh", "-c", "read go; "+script)
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+	join(t, h, path, cmd.Process.Pid)
+	if _, err := stdin.Write([]byte("go\n")); err != nil {
+		t.Fatal(err)
+	}
+	return cmd
+}
+
+func join(t testing.TB, h *hierarchy, path string, pid int) {
+	t.Helper()
+	for _, dir := range h.dirs(path) {
+		if err := os.WriteFile(dir+"/cgroup.procs", []byte(strconv.Itoa(pid)), 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// until waits for a condition that has to come true.
+func until(t testing.TB, what string, condition func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); !condition(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%s: not within ten seconds", what)
+		}
+	}
+}
+
+func TestReadOnTheKernel(t *testing.T) {
+	h, path := group(t)
+	start(t, h, path, "i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; sleep 60 & wait")
+	var s *Stats
+	until(t, "the script's loop", func() bool {
+		var err error
+		if s, err = Read(path); err != nil {
+			t.Fatal(err)
+		}
+		// The kernel brings memory.stat up to date every two seconds only.
+		return s.Pids != nil && s.Pids.Current == 2 && s.CPU != nil && s.CPU.Usage > 0 && s.Memory != nil && s.Memory.RSS > 0
+	})
+	t.Logf("%+v %+v %+v", s.CPU, s.Memory, s.Pids)
+	if m := s.Memory; m == nil || m.Usage == 0 || m.WorkingSet == 0 || m.WorkingSet > m.Usage || m.PageFaults == 0 {
+		t.Errorf("memory: %+v", m)
+	}
+	if s.Memory.Limit != 0 || s.Pids.Limit != 0 {
+		t.Errorf("there are limits that nobody set: %d, %d", s.Memory.Limit, s.Pids.Limit)
+	}
+	until(t, "the parent's figures with its child's", func() bool {
+		parent, err := Read(filepath.Dir(path))
+		return err == nil && parent.CPU.Usage >= s.CPU.Usage && parent.Memory.RSS > 0
+	})
+}
+
+func TestOOMKillsOnTheKernel(t *testing.T) {
+	h, path := group(t)
+	if h.isV2() {
+		t.Skip("the test sets its limit by version 1")
+	}
+	if err := os.WriteFile(h.v1["memory"]+path+"/memory.limit_in_bytes", []byte("8388608"), 0); err != nil {
+		t.Fatal(err)
+	}
+	cmd := start(t, h, path, "echo 1000 >/proc/self/oom_score_adj; exec dd if=/dev/zero of=/dev/null bs=64M count=9")
+	_ = cmd.Wait()
+	s, err := Read(path)
+	if err != nil || s.Memory.OOMKills != 1 || s.Memory.FailCount == 0 || s.Memory.Limit != 8<<20 {
+		t.Errorf("memory %+v, %v", s.Memory, err)
+	}
+}
+
+func TestKillAllAndRemove(t *testing.T) {
+	h, path := group(t)
+	child := path + "/ctr/deeper"
+	if err := Create(child); err != nil {
+		t.Fatal(err)
+	}
+	top := start(t, h, path, "sleep 60 & sleep 60 & wait")
+	low := start(t, h, child, "trap '' TERM HUP INT; sleep 60 & wait")
+	until(t, "five processes", func() bool {
+		pids, err := Pids(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(pids) == 5 && slices.Contains(pids, top.Process.Pid) && slices.Contains(pids, low.Process.Pid)
+	})
+	short, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
+	defer cancel()
+	if err := Remove(short, path); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("a group with processes: Remove = %v", err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	reaped := make(chan error, 2)
+	for _, cmd := range []*exec.Cmd{top, low} {
+		go func() { reaped <- cmd.Wait() }()
+	}
+	for range 2 { // it is idempotent
+		if err := KillAll(ctx, path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 2 {
+		if err := <-reaped; err == nil {
+			t.Error("a process ended by itself")
+		}
+	}
+	if pids, err := Pids(path); err != nil || len(pids) != 0 {
+		t.Errorf("processes %v are left, %v", pids, err)
+	}
+	for range 2 {
+		if err := Remove(ctx, path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if there, err := Exists(path); err != nil || there {
+		t.Errorf("the group is left, %v", err)
+	}
+}
+
+// TestKillAllOfForks: the group forks faster than a list can be read.
+func TestKillAllOfForks(t *testing.T) {
+	h, path := group(t)
+	if limit := h.v1["pids"]; limit != "" {
+		if err := os.WriteFile(limit+path+"/pids.max", []byte("200"), 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cmd := start(t, h, path, "f() { while :; do (sleep 0.01; f) 2>/dev/null & sleep 0.01; done; }; f")
+	until(t, "some forks", func() bool { pids, _ := Pids(path); return len(pids) > 20 })
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	go func() { _ = cmd.Wait() }()
+	if err := KillAll(ctx, path); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestKillAllWithoutUnified forces the way of machines without cgroup.kill.
+func TestKillAllWithoutUnified(t *testing.T) {
+	h, path := group(t)
+	if h.isV2() {
+		t.Skip("version 2 alone")
+	}
+	old := &hierarchy{v1: h.v1, trees: slices.DeleteFunc(slices.Clone(h.trees), func(d string) bool { return d == h.unified })}
+	cmd := start(t, h, path, "sleep 60 & sleep 60 & wait")
+	until(t, "three processes", func() bool { pids, _ := Pids(path); return len(pids) == 3 })
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	go func() { _ = cmd.Wait() }()
+	if err := old.killAll(ctx, path); err != nil {
+		t.Fatal(err)
+	}
+	state, err := os.ReadFile(h.v1["freezer"] + path + "/freezer.state")
+	if err != nil || string(state) != "THAWED\n" {
+		t.Errorf("the freezer is %q, %v", state, err)
+	}
+}
+
+// TestKillAllGivesUp: a zombie that nobody reaps keeps its group.
+func TestKillAllGivesUp(t *testing.T) {
+	h, path := group(t)
+	cmd := start(t, h, path, "kill -STOP $$")
+	until(t, "the stop", func() bool {
+		var status unix.WaitStatus
+		pid, err := unix.Wait4(cmd.Process.Pid, &status, unix.WUNTRACED|unix.WNOHANG, nil)
+		return err == nil && pid == cmd.Process.Pid && status.Stopped()
+	})
+	done, cancel := context.WithCancel(context.Background())
+	cancel()
+	err := KillAll(done, path)
+	if err != nil && !errors.Is(err, context.Canceled) {
+		t.Errorf("KillAll = %v", err)
+	}
+}
+
+func TestGroupsThatAreNotThere(t *testing.T) {
+	path := fmt.Sprintf("/criruntime-test-%d-none", os.Getpid())
+	ctx := context.Background()
+	if pids, err := Pids(path); err != nil || len(pids) != 0 {
+		t.Errorf("Pids = %v, %v", pids, err)
+	}
+	if err := errors.Join(KillAll(ctx, path), Remove(ctx, path)); err != nil {
+		t.Error(err)
+	}
+	if _, err := Read(path); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("Read = %v", err)
+	}
+}
+
+func TestCPUSetOfNewGroups(t *testing.T) {
+	h, path := group(t)
+	tree, ok := h.v1["cpuset"]
+	if !ok {
+		t.Skip("no cpuset of version 1")
+	}
+	for _, file := range []string{"cpuset.cpus", "cpuset.mems"} {
+		want, err := os.ReadFile(filepath.Join(tree, file))
+		got, err2 := os.ReadFile(filepath.Join(tree+path, file))
+		if err != nil || err2 != nil || string(got) != string(want) {
+			t.Errorf("%s is %q, want the root's %q, %v %v", file, got, want, err, err2)
+		}
+	}
+}
+
+func TestCgroupfsDriver(t *testing.T) {
+	d, err := Detect("cgroupfs")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	id := fmt.Sprintf("test-%d", os.Getpid())
+	for range 2 {
+		if _, err := d.CreatePod(ctx, "", id, 1); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if there, err := Exists(d.Pod("", id)); err != nil || !there {
+		t.Errorf("%s was not made: %v", d.Pod("", id), err)
+	}
+	for range 2 {
+		if err := d.RemovePod(ctx, "", id); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if there, err := Exists(d.Pod("", id)); err != nil || there {
+		t.Errorf("%s is left: %v", d.Pod("", id), err)
+	}
+	_, parent := group(t)
+	if made, err := d.CreatePod(ctx, parent, id, 1); err != nil || made {
+		t.Errorf("a client's group: made %v, %v", made, err)
+	}
+}
+
+func BenchmarkRead(b *testing.B) {
+	h, path := group(b)
+	start(b, h, path, "sleep 60 & wait")
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := Read(path); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
