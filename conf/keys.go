@@ -27,12 +27,9 @@ func collect(out map[string]reflect.Type, t reflect.Type, prefix string) {
 	}
 }
 
-// mismatch says what the key's value has to be, if it is not; "" otherwise.
-func mismatch(k toml.Key, md toml.MetaData, values map[string]any) string {
-	t, ok := keys()[k.String()]
-	if !ok {
-		return ""
-	}
+// mismatch says what the value of the key, which is for a field of type t, has
+// to be, if it is not; "" otherwise.
+func mismatch(k toml.Key, t reflect.Type, md toml.MetaData, values map[string]any) string {
 	got := md.Type(k...)
 	switch {
 	case t == reflect.TypeFor[time.Duration]():

@@ -104,11 +104,12 @@ func (s *source) decode(c *Config) []error {
 	known := keys()
 	var errs []error
 	for _, k := range md.Keys() {
-		text := mismatch(k, md, values)
-		if _, ok := known[k.String()]; !ok {
-			if _, ok := known[k[:len(k)-1].String()]; !ok && len(k) > 1 {
-				continue // the table itself is reported
-			}
+		var text string
+		if t, ok := known[k.String()]; ok {
+			text = mismatch(k, t, md, values)
+		} else if _, ok := known[k[:len(k)-1].String()]; !ok && len(k) > 1 {
+			continue // the table itself is reported
+		} else {
 			text = "unknown key"
 			if near := nearest(k.String(), known); near != "" {
 				text += fmt.Sprintf("; is %s meant?", near)
