@@ -281,6 +281,11 @@ func (c *client) Update(ctx context.Context, id string, resources []byte) error 
 // Shutdown ends a shim that has no containers left and waits for its end. That
 // it has ended before is no error.
 func (c *client) Shutdown(ctx context.Context) error {
+	select {
+	case <-c.process.done:
+		return nil
+	default:
+	}
 	err := c.call("shut down the shim of pod "+c.podID, func(s api.ShimClient) error {
 		_, err := s.Shutdown(ctx, &api.Empty{})
 		return err
@@ -288,8 +293,7 @@ func (c *client) Shutdown(ctx context.Context) error {
 	if err != nil && !errors.Is(err, ErrGone) {
 		return err
 	}
-	// The shim lets its connections end before itself.
-	c.Close()
+	defer c.Close()
 	select {
 	case <-c.process.done:
 		return nil

@@ -5,10 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strconv"
 	"syscall"
 	"time"
@@ -18,13 +16,6 @@ import (
 
 // startTimeout bounds a shim's start where the caller's context does not.
 const startTimeout = 30 * time.Second
-
-// Files in a pod's directory; package oci/shim has the same names.
-const (
-	apiSocket   = "shim.sock"
-	stdioSocket = "io.sock"
-	pidFile     = "shim.pid"
-)
 
 // LauncherOptions configure a Launcher.
 type LauncherOptions struct {
@@ -84,12 +75,10 @@ func (l *Launcher) start(ctx context.Context, o ShimOptions) (_ Shim, err error)
 	if err != nil {
 		return nil, err
 	}
-	defer dir.Close()
 	defer func() {
+		defer dir.Close()
 		if err != nil {
-			for _, name := range []string{apiSocket, stdioSocket, pidFile} {
-				os.Remove(filepath.Join(o.Dir, name))
-			}
+			dir.clear()
 		}
 	}()
 	process, ready, err := l.spawn(dir, o)
@@ -228,63 +217,4 @@ func (l *Launcher) find(ctx context.Context, o ShimOptions) (Shim, error) {
 	}
 	c.process = p
 	return c, nil
-}
-
-// podDir is an open pod directory. Names in it are reached through the
-// descriptor, because the address of a unix socket has only 108 bytes.
-type podDir struct {
-	*os.File
-}
-
-func openPodDir(path string) (*podDir, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_DIRECTORY, 0)
-	if err != nil {
-		return nil, fmt.Errorf("cannot open the pod's directory: %w", err)
-	}
-	return &podDir{f}, nil
-}
-
-func (d *podDir) address(name string) *net.UnixAddr {
-	return &net.UnixAddr{Net: "unix", Name: fmt.Sprintf("/proc/self/fd/%d/%s", d.Fd(), name)}
-}
-
-// listen binds a socket that only the owner can connect to.
-func (d *podDir) listen(name string) (*os.File, error) {
-	address := d.address(name)
-	if err := os.Remove(address.Name); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, err
-	}
-	l, err := net.ListenUnix("unix", address)
-	if err != nil {
-		return nil, fmt.Errorf("cannot listen on %s: %v", name, err)
-	}
-	defer l.Close()
-	l.SetUnlinkOnClose(false)
-	if err := os.Chmod(address.Name, 0o600); err != nil {
-		return nil, err
-	}
-	return l.File()
-}
-
-// dial connects to a socket; ErrGone says that nobody listens.
-func (d *podDir) dial(name string) (*net.UnixConn, error) {
-	conn, err := net.DialUnix("unix", nil, d.address(name))
-	if errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, os.ErrNotExist) {
-		return nil, ErrGone
-	}
-	if err != nil {
-		return nil, fmt.Errorf("cannot connect to %s: %v", name, err)
-	}
-	return conn, nil
-}
-
-func (d *podDir) writeFile(name, content string) error {
-	temporary := d.address(name + ".new").Name
-	if err := os.WriteFile(temporary, []byte(content), 0o600); err != nil {
-		return fmt.Errorf("cannot write %s: %v", name, err)
-	}
-	if err := os.Rename(temporary, d.address(name).Name); err != nil {
-		return fmt.Errorf("cannot write %s: %v", name, err)
-	}
-	return nil
 }

@@ -75,7 +75,8 @@ func ended(fd int) bool {
 	}
 }
 
-// Signal sends a signal. It returns os.ErrProcessDone after the end.
+// Signal sends a signal. It returns os.ErrProcessDone after the process's end
+// and os.ErrClosed after Close.
 func (p *FD) Signal(sig syscall.Signal) error {
 	conn, err := p.file.SyscallConn()
 	if err != nil {
@@ -85,7 +86,7 @@ func (p *FD) Signal(sig syscall.Signal) error {
 	if err := conn.Control(func(fd uintptr) {
 		sent = unix.PidfdSendSignal(int(fd), sig, nil, 0)
 	}); err != nil {
-		return err
+		return os.ErrClosed
 	}
 	if sent == unix.ESRCH {
 		return os.ErrProcessDone

@@ -11,6 +11,7 @@ import (
 
 	"github.com/opencontainers/runc/libcontainer"
 	"github.com/opencontainers/runc/libcontainer/configs"
+	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
 	"github.com/criruntime/criruntime/oci/pidfd"
@@ -75,7 +76,7 @@ func (s *Shim) register(c *container) error {
 		return fail(errState, "the pod's shim is shutting down")
 	}
 	if _, ok := s.containers[c.id]; ok {
-		return fail(errExists, "container %s exists already", c.id)
+		return fail(errExists, "it exists already")
 	}
 	s.containers[c.id] = c
 	return nil
@@ -93,7 +94,7 @@ func (s *Shim) container(id string) (*container, error) {
 	c, ok := s.containers[id]
 	s.mu.Unlock()
 	if !ok || c.currentState() == api.State_UNKNOWN {
-		return nil, fail(errNotFound, "container %s is not known to its pod's shim", id)
+		return nil, fail(errNotFound, "its pod's shim does not know it")
 	}
 	return c, nil
 }
@@ -104,7 +105,7 @@ func (c *container) create(r *api.CreateRequest) (err error) {
 		return err
 	}
 	if c.process, err = newProcess(spec.Process); err != nil {
-		return fmt.Errorf("the configuration of container %s is not usable: %v", c.id, err)
+		return fmt.Errorf("its configuration is not usable: %v", err)
 	}
 	c.process.Init = true
 	config, err := newConfig(c.id, c.bundle, spec, c.shim.oom)
@@ -122,9 +123,9 @@ func (c *container) create(r *api.CreateRequest) (err error) {
 		}
 	}()
 	if c.lc, err = libcontainer.Create(root, c.id, config); err != nil {
-		return fmt.Errorf("cannot create container %s: %v", c.id, err)
+		return err
 	}
-	return c.startInit(spec.Process.Args)
+	return c.startInit(spec.Process)
 }
 
 func (c *container) makeStreams(r *api.CreateRequest, config *configs.Config) error {
@@ -141,15 +142,15 @@ func (c *container) makeStreams(r *api.CreateRequest, config *configs.Config) er
 }
 
 // startInit starts the container's first process up to its exec.
-func (c *container) startInit(args []string) (err error) {
+func (c *container) startInit(spec *specs.Process) (err error) {
 	defer c.shim.reaper.starting()()
 	defer func() {
 		if err != nil {
-			err = errors.Join(startError(err, args), c.undo())
+			err = errors.Join(startError(err, spec), c.undo())
 		}
 	}()
 	if err := c.lc.Start(c.process); err != nil {
-		return fmt.Errorf("cannot create container %s: %w", c.id, err)
+		return err
 	}
 	if c.pid, err = c.process.Pid(); err != nil {
 		return err
@@ -187,11 +188,11 @@ func (c *container) start() error {
 	c.op.Lock()
 	defer c.op.Unlock()
 	if state := c.currentState(); state != api.State_CREATED {
-		return fail(errState, "container %s cannot be started: it is %s", c.id, stateName(state))
+		return fail(errState, "it is %s", stateName(state))
 	}
 	if err := c.lc.Exec(); err != nil {
 		c.releaseFifo()
-		return fail(errState, "cannot start container %s: %v", c.id, err)
+		return fail(errState, "%v", err)
 	}
 	c.mu.Lock()
 	if c.state == api.State_CREATED {
@@ -217,10 +218,11 @@ func (c *container) signal(sig syscall.Signal, all bool) error {
 	if all {
 		return c.cgroup.signal(sig)
 	}
-	if err := c.fd.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) && !errors.Is(err, os.ErrClosed) {
-		return fmt.Errorf("cannot signal container %s: %v", c.id, err)
+	err := c.fd.Signal(sig)
+	if errors.Is(err, os.ErrProcessDone) || errors.Is(err, os.ErrClosed) {
+		return nil
 	}
-	return nil
+	return err
 }
 
 // remove removes a container that does not run: what is left of its processes, its
@@ -242,19 +244,19 @@ func (s *Shim) remove(ctx context.Context, id string) error {
 			return err
 		}
 	case api.State_RUNNING:
-		return fail(errState, "container %s cannot be deleted: it is %s", id, stateName(state))
+		return fail(errState, "it is %s", stateName(state))
 	}
 	if err := c.cgroup.empty(ctx); err != nil {
-		return fmt.Errorf("cannot delete container %s: %w", id, err)
+		return err
 	}
 	done := s.reaper.starting() // hooks may run
 	err := c.lc.Destroy()
 	done()
 	if err != nil {
-		return fmt.Errorf("cannot delete container %s: %v", id, err)
+		return err
 	}
 	if err := os.RemoveAll(filepath.Join(c.bundle, stateDir)); err != nil {
-		return fmt.Errorf("cannot delete container %s: %v", id, err)
+		return fmt.Errorf("cannot remove its state: %v", err)
 	}
 	s.unregister(c)
 	s.memory.tidy()

@@ -8,11 +8,13 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/opencontainers/runtime-spec/specs-go"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 )
 
-// Kinds of failure that the daemon acts upon; package oci has its own names
+// Texts of errors give the reason; the client adds what could not be done, and
+// to which container. Kinds of failure that the daemon acts upon; package oci has its own names
 // for them. Each has the status code that carries it.
 var (
 	errNotFound = errors.New("not found")               // codes.NotFound
@@ -58,19 +60,24 @@ func statusOf(err error) error {
 	return status.Error(code, err.Error())
 }
 
-var cwdError = regexp.MustCompile(`chdir to cwd \("(.*)"\) set in config\.json failed: (.*)$`)
+var cwdErrors = []*regexp.Regexp{
+	regexp.MustCompile(`chdir to cwd \("(.*)"\) set in config\.json failed: (.*)$`),
+	regexp.MustCompile(`error during container init: mkdir (.*): (.*)$`),
+}
 
 // startError explains why libcontainer could not start a process. Errors of
 // the process that becomes the command cross a pipe and arrive as text, so
 // text is all there is to tell the user's mistakes from the node's; what the
 // library writes is pinned by a test.
-func startError(err error, args []string) error {
-	text := err.Error()
-	if _, reason, ok := strings.Cut(text, "exec: "+strconv.Quote(args[0])+": "); ok {
-		return fail(errCommand, "cannot execute %q: %s", args[0], firstLine(reason))
+func startError(err error, p *specs.Process) error {
+	text, command := firstLine(err.Error()), p.Args[0]
+	if _, reason, ok := strings.Cut(text, "exec: "+strconv.Quote(command)+": "); ok {
+		return fail(errCommand, "cannot execute %q: %s", command, reason)
 	}
-	if m := cwdError.FindStringSubmatch(text); m != nil {
-		return fail(errCommand, "cannot execute %q: its working directory %q cannot be used: %s", args[0], m[1], firstLine(m[2]))
+	for _, re := range cwdErrors {
+		if m := re.FindStringSubmatch(text); m != nil && m[1] == p.Cwd {
+			return fail(errCommand, "cannot execute %q: its working directory %q cannot be used: %s", command, m[1], m[2])
+		}
 	}
 	return err
 }

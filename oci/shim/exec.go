@@ -36,11 +36,11 @@ type execution struct {
 func (c *container) exec(r *api.ExecRequest, io *stdio) (e *execution, err error) {
 	var spec specs.Process
 	if err := json.Unmarshal(r.Process, &spec); err != nil {
-		return nil, fmt.Errorf("cannot parse the process of exec %s: %v", r.ExecId, err)
+		return nil, fmt.Errorf("cannot parse the process: %v", err)
 	}
 	e = &execution{container: c, id: r.ExecId, done: make(chan struct{})}
 	if e.process, err = newProcess(&spec); err != nil {
-		return nil, fmt.Errorf("the process of exec %s is not usable: %v", r.ExecId, err)
+		return nil, fmt.Errorf("the process is not usable: %v", err)
 	}
 	n, err := c.registerExec(e)
 	if err != nil {
@@ -54,7 +54,7 @@ func (c *container) exec(r *api.ExecRequest, io *stdio) (e *execution, err error
 	if err := e.start(io, spec.Terminal); err != nil {
 		c.forgetExec(e.id)
 		e.group.remove()
-		return nil, startError(err, spec.Args)
+		return nil, startError(err, &spec)
 	}
 	c.shim.guard("exec", e.watch)
 	return e, nil
@@ -89,7 +89,7 @@ func (e *execution) start(streams *stdio, terminal bool) error {
 // giveStreams makes the handed-over descriptors the process's own.
 func (e *execution) giveStreams(s *stdio) error {
 	if err := s.makeBlocking(); err != nil {
-		return fmt.Errorf("cannot use the streams of exec %s: %v", e.id, err)
+		return fmt.Errorf("cannot use its streams: %v", err)
 	}
 	if s.stdin != nil {
 		e.process.Stdin = s.stdin
@@ -112,12 +112,12 @@ func (c *container) startExec(e *execution) error {
 	} else {
 		var err error
 		if lc, err = libcontainer.Load(filepath.Join(c.bundle, stateDir), c.id); err != nil {
-			return fmt.Errorf("cannot exec in container %s: %v", c.id, err)
+			return err
 		}
 	}
 	defer c.shim.reaper.starting()()
 	if err := lc.Start(e.process); err != nil {
-		return fmt.Errorf("cannot exec in container %s: %w", c.id, err)
+		return err
 	}
 	pid, err := e.process.Pid()
 	if err != nil {
@@ -169,10 +169,7 @@ func (e *execution) wait(ctx context.Context) (*api.Exit, error) {
 
 // kill ends the process and all that it started.
 func (e *execution) kill(ctx context.Context) error {
-	if err := e.group.kill(ctx); err != nil {
-		return fmt.Errorf("cannot kill exec %s: %w", e.id, err)
-	}
-	return nil
+	return e.group.kill(ctx)
 }
 
 // registerExec notes an exec and returns a number for it that is unique in the
@@ -181,10 +178,10 @@ func (c *container) registerExec(e *execution) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.state != api.State_RUNNING {
-		return 0, fail(errState, "cannot exec in container %s: it is %s", c.id, stateName(c.state))
+		return 0, fail(errState, "it is %s", stateName(c.state))
 	}
 	if _, ok := c.execs[e.id]; ok {
-		return 0, fail(errExists, "exec %s exists already", e.id)
+		return 0, fail(errExists, "the exec id %s is taken", e.id)
 	}
 	c.execs[e.id] = e
 	c.nextID++
@@ -197,7 +194,7 @@ func (c *container) execution(id string) (*execution, error) {
 	defer c.mu.Unlock()
 	e, ok := c.execs[id]
 	if !ok {
-		return nil, fail(errNotFound, "exec %s is not known in container %s", id, c.id)
+		return nil, fail(errNotFound, "there is no exec %s in container %s", id, c.id)
 	}
 	return e, nil
 }

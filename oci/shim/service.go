@@ -37,7 +37,7 @@ func (s *service) Info(context.Context, *api.Empty) (*api.InfoResponse, error) {
 
 func (s *service) Create(_ context.Context, r *api.CreateRequest) (*api.CreateResponse, error) {
 	if r.Id == "" || r.Id != filepath.Base(r.Id) || !filepath.IsAbs(r.Bundle) || (r.LogPath != "" && !filepath.IsAbs(r.LogPath)) {
-		return nil, fail(errState, "the request to create container %q needs an id and absolute paths", r.Id)
+		return nil, fail(errState, "the request needs an id and absolute paths")
 	}
 	c, err := s.create(r)
 	if err != nil {
@@ -111,7 +111,7 @@ func (s *service) Resize(_ context.Context, r *api.ResizeRequest) (*api.Empty, e
 			}
 		}
 		if master == nil {
-			return fail(errState, "there is no terminal to resize in container %s", r.Id)
+			return fail(errState, "there is none")
 		}
 		return resize(master, r.Width, r.Height)
 	})
@@ -125,7 +125,7 @@ func (s *service) Attach(_ context.Context, r *api.AttachRequest) (*api.Empty, e
 	return s.with(r.Id, func(c *container) error {
 		if state := c.currentState(); state == api.State_STOPPED {
 			io.close()
-			return fail(errState, "cannot attach to container %s: it is %s", c.id, stateName(state))
+			return fail(errState, "it is %s", stateName(state))
 		}
 		c.streams.attach(io, s.guard)
 		s.memory.tidy()
@@ -158,7 +158,7 @@ func (s *service) Shutdown(context.Context, *api.Empty) (*api.Empty, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if n := len(s.containers); n > 0 {
-		return nil, fail(errState, "the shim of pod %s still has %d containers", s.podID, n)
+		return nil, fail(errState, "it still has %d containers", n)
 	}
 	if !s.stopping {
 		s.stopping = true

@@ -52,6 +52,9 @@ type Options struct {
 // Main is the whole life of a shim. It returns after Shutdown, or with the
 // reason why it could not start, which the launcher has been told too.
 func Main(o Options) error {
+	for fd := apiSocket; fd <= readyPipe; fd++ {
+		unix.CloseOnExec(fd)
+	}
 	ready := os.NewFile(readyPipe, "ready")
 	s, err := start(o)
 	if err != nil {
@@ -169,10 +172,8 @@ func (s *Shim) serve() error {
 			err = nil
 		}
 	case <-s.stop:
+		// The client takes the end of the process for the answer.
 		s.removeFiles()
-		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-		defer cancel()
-		_ = server.Shutdown(ctx) // lets the answer to Shutdown out
 	}
 	return err
 }

@@ -17,7 +17,7 @@ import (
 func (c *container) update(resources []byte) error {
 	var r specs.LinuxResources
 	if err := json.Unmarshal(resources, &r); err != nil {
-		return fmt.Errorf("cannot parse the new resources of container %s: %v", c.id, err)
+		return fmt.Errorf("cannot parse the new resources: %v", err)
 	}
 	r.Devices = nil
 	want, err := specconv.CreateCgroupConfig(&specconv.CreateOpts{
@@ -25,7 +25,7 @@ func (c *container) update(resources []byte) error {
 		Spec:       &specs.Spec{Linux: &specs.Linux{Resources: &r}},
 	}, nil)
 	if err != nil {
-		return fmt.Errorf("the new resources of container %s are not usable: %v", c.id, err)
+		return fmt.Errorf("the new resources are not usable: %v", err)
 	}
 	c.updates.Lock()
 	defer c.updates.Unlock()
@@ -33,7 +33,7 @@ func (c *container) update(resources []byte) error {
 	// configuration must not learn to leave devices alone.
 	lc, err := libcontainer.Load(filepath.Join(c.bundle, stateDir), c.id)
 	if err != nil {
-		return fail(errState, "cannot update container %s: %v", c.id, err)
+		return fail(errState, "%v", err)
 	}
 	config := lc.Config()
 	group, merged := *config.Cgroups, *config.Cgroups.Resources
@@ -42,7 +42,7 @@ func (c *container) update(resources []byte) error {
 	group.Resources = &merged
 	config.Cgroups = &group
 	if err := lc.Set(config); err != nil {
-		return fmt.Errorf("cannot update container %s: %v", c.id, err)
+		return err
 	}
 	c.shim.memory.tidy()
 	return nil
