@@ -1,6 +1,13 @@
 package sandbox
 
-import "errors"
+import (
+	"errors"
+	"fmt"
+	"syscall"
+
+	"github.com/criruntime/criruntime/oci"
+	"github.com/criruntime/criruntime/oci/spec"
+)
 
 // Errors that callers act upon. Each one that is returned names the operation
 // and the thing.
@@ -24,3 +31,35 @@ var (
 	// ErrTimeout: a command ran past its time and was killed.
 	ErrTimeout = errors.New("timed out")
 )
+
+// kindError is an error of a kind whose text need not repeat the kind.
+type kindError struct {
+	kind, err error
+}
+
+func (e *kindError) Error() string   { return e.err.Error() }
+func (e *kindError) Unwrap() []error { return []error{e.kind, e.err} }
+
+// failure makes an error of one of the kinds above.
+func failure(kind error, format string, args ...any) error {
+	return &kindError{kind: kind, err: fmt.Errorf(format, args...)}
+}
+
+// classify adds the kind that other packages' errors amount to. An error that
+// has a kind keeps it.
+func classify(err error) error {
+	for _, kind := range []error{ErrInvalid, ErrConflict, ErrState, ErrUnavailable, ErrNoSpace, ErrNotFound, ErrTimeout} {
+		if errors.Is(err, kind) {
+			return err
+		}
+	}
+	switch {
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		return &kindError{kind: ErrNoSpace, err: err}
+	case errors.Is(err, spec.ErrInvalid), errors.Is(err, oci.ErrCommand):
+		return &kindError{kind: ErrInvalid, err: err}
+	case errors.Is(err, oci.ErrGone):
+		return &kindError{kind: ErrUnavailable, err: err}
+	}
+	return err
+}

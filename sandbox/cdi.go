@@ -1,0 +1,28 @@
+package sandbox
+
+import (
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"tags.cncf.io/container-device-interface/pkg/cdi"
+)
+
+// injectCDI adds what the Container Device Interface says of devices given by
+// their qualified names, such as "vendor.com/class=name". The specifications
+// are read anew each time, from the standard directories: few containers have
+// such devices, and drivers may write them at any moment.
+func injectCDI(s *specs.Spec, devices []string) error {
+	if len(devices) == 0 {
+		return nil
+	}
+	cache, err := cdi.NewCache(cdi.WithAutoRefresh(false))
+	if err != nil {
+		return failure(ErrInvalid, "cannot read the CDI specifications: %w", err)
+	}
+	unresolved, err := cache.InjectDevices(s, devices...)
+	if len(unresolved) > 0 {
+		return failure(ErrInvalid, "no CDI specification has these devices: %q", unresolved)
+	}
+	if err != nil {
+		return failure(ErrInvalid, "cannot add CDI devices: %w", err)
+	}
+	return nil
+}

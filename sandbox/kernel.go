@@ -1,0 +1,76 @@
+package sandbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/criruntime/criruntime/oci/cgroup"
+	"github.com/criruntime/criruntime/oci/host"
+	"github.com/criruntime/criruntime/oci/namespace"
+	"github.com/criruntime/criruntime/oci/rootfs"
+	"github.com/criruntime/criruntime/oci/spec"
+)
+
+// kernel is what the package asks of the kernel without a shim. Tests replace
+// its functions, which have the contracts of those in hostKernel.
+type kernel struct {
+	makeNamespaces  func(namespace.Options) error
+	removeNamespace func(path string) error
+	inNetwork       func(path string, fn func() error) error
+
+	mountShm func(target string) error
+	unmount  func(target string) error
+
+	cgroupExists func(path string) (bool, error)
+	cgroupRead   func(path string) (*cgroup.Stats, error)
+	cgroupPids   func(path string) ([]int, error)
+	cgroupKill   func(ctx context.Context, path string) error
+	cgroupRemove func(ctx context.Context, path string) error
+
+	user    func(root string, s *spec.Security, imageUser string) (spec.User, error)
+	devices func(c *spec.Container) ([]spec.ResolvedDevice, error)
+}
+
+func hostKernel() *kernel {
+	return &kernel{
+		makeNamespaces:  namespace.Create,
+		removeNamespace: namespace.Remove,
+		inNetwork:       namespace.Do,
+		mountShm:        mountShm,
+		unmount:         unmount,
+		cgroupExists:    cgroup.Exists,
+		cgroupRead:      cgroup.Read,
+		cgroupPids:      cgroup.Pids,
+		cgroupKill:      cgroup.KillAll,
+		cgroupRemove:    cgroup.Remove,
+		user:            rootfs.ResolveUser,
+		devices:         host.Devices,
+	}
+}
+
+// mountShm mounts a pod's /dev/shm, of the size that container runtimes give it.
+func mountShm(target string) error {
+	flags := uintptr(unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC)
+	if err := unix.Mount("shm", target, "tmpfs", flags, "mode=1777,size=65536k"); err != nil {
+		return fmt.Errorf("cannot mount the pod's /dev/shm on %s: %w", target, err)
+	}
+	return nil
+}
+
+// unmount takes away whatever is mounted on target. It is idempotent.
+func unmount(target string) error {
+	for {
+		err := unix.Unmount(target, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
+		switch {
+		case err == nil:
+		case errors.Is(err, unix.EINVAL), errors.Is(err, fs.ErrNotExist):
+			return nil
+		default:
+			return fmt.Errorf("cannot unmount %s: %w", target, err)
+		}
+	}
+}

@@ -1,0 +1,102 @@
+package sandbox
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/criruntime/criruntime/oci/cgroup"
+	"github.com/criruntime/criruntime/sandbox/lifecycle"
+	"github.com/criruntime/criruntime/sandbox/store"
+)
+
+// ContainerStats reads a container's figures. id may be a unique prefix.
+func (m *Manager) ContainerStats(_ context.Context, id string) (*ContainerStats, error) {
+	c, err := m.index.container(id)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the stats of container %s: %w", id, err)
+	}
+	s, err := c.status()
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the stats of container %s: %w", id, err)
+	}
+	return m.containerStats(s), nil
+}
+
+// ListContainerStats reads the figures of the containers that the filter
+// selects. It ends early when ctx is done.
+func (m *Manager) ListContainerStats(ctx context.Context, f ContainerFilter) []*ContainerStats {
+	var all []*ContainerStats
+	for _, s := range m.Containers(f) {
+		if ctx.Err() != nil {
+			break
+		}
+		all = append(all, m.containerStats(s))
+	}
+	return all
+}
+
+// PodStats reads a pod's figures. id may be a unique prefix.
+func (m *Manager) PodStats(_ context.Context, id string) (*PodStats, error) {
+	p, err := m.index.pod(id)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the stats of pod %s: %w", id, err)
+	}
+	return m.podStats(p.Load()), nil
+}
+
+// ListPodStats reads the figures of the pods that the filter selects. It ends
+// early when ctx is done.
+func (m *Manager) ListPodStats(ctx context.Context, f PodFilter) []*PodStats {
+	var all []*PodStats
+	for _, p := range m.selectPods(f) {
+		if ctx.Err() != nil {
+			break
+		}
+		all = append(all, m.podStats(p.Load()))
+	}
+	return all
+}
+
+func (m *Manager) containerStats(s *ContainerStatus) *ContainerStats {
+	stats := &ContainerStats{Container: s}
+	if s.State == ContainerRunning {
+		stats.Cgroup = m.readCgroup(s.Cgroup)
+	}
+	if c, err := m.index.container(s.ID); err == nil {
+		stats.Layer = m.layers.of(c)
+	}
+	return stats
+}
+
+func (m *Manager) podStats(r *store.Record) *PodStats {
+	stats := &PodStats{Pod: podStatus(r)}
+	for _, s := range containerStatuses(r) {
+		if s.State == ContainerRunning {
+			stats.Containers = append(stats.Containers, m.containerStats(s))
+		}
+	}
+	if r.State != lifecycle.PodReady {
+		return stats
+	}
+	if stats.Cgroup = m.readCgroup(r.Cgroup); stats.Cgroup != nil && stats.Cgroup.Pids != nil {
+		stats.Processes = stats.Cgroup.Pids.Current
+	}
+	if r.NetNS != "" {
+		traffic, err := m.o.Network.Traffic(r.NetNS)
+		if err != nil {
+			m.log.WithError(err).WithField("pod", r.ID).Debug("cannot read the pod's traffic")
+		}
+		stats.Interfaces = traffic
+	}
+	return stats
+}
+
+// readCgroup returns nil for a group that has gone.
+func (m *Manager) readCgroup(path string) *cgroup.Stats {
+	stats, err := m.kernel.cgroupRead(path)
+	if err != nil {
+		m.log.WithError(err).WithField("cgroup", path).Debug("cannot read the figures of a cgroup")
+		return nil
+	}
+	return stats
+}

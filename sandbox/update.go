@@ -1,0 +1,113 @@
+package sandbox
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/criruntime/criruntime/oci/spec"
+	"github.com/criruntime/criruntime/sandbox/store"
+)
+
+// UpdateContainer changes the limits of a container that has not exited. Zero
+// fields stay as they are. If the kernel refuses, the record is not changed.
+func (m *Manager) UpdateContainer(ctx context.Context, id string, changes spec.Resources) error {
+	c, err := m.index.container(id)
+	if err != nil {
+		return fmt.Errorf("cannot update container %s: %w", id, err)
+	}
+	release, err := c.enter(ctx)
+	if err != nil {
+		return fmt.Errorf("cannot update container %s: %w", c.id, err)
+	}
+	defer release()
+	if err := c.updateResources(ctx, &changes); err != nil {
+		return classify(fmt.Errorf("cannot update container %s: %w", c.id, err))
+	}
+	return nil
+}
+
+func (c *container) updateResources(ctx context.Context, changes *spec.Resources) error {
+	r, ok := c.record()
+	if !ok || !r.State.Alive() {
+		return failure(ErrState, "it is %s", r.State)
+	}
+	linux, err := spec.LinuxResources(changes, c.pod.m.o.Host)
+	if err != nil {
+		return err
+	}
+	data, err := json.Marshal(linux)
+	if err != nil {
+		return err
+	}
+	s, err := c.pod.running()
+	if err != nil {
+		return err
+	}
+	call, cancel := context.WithTimeout(ctx, c.pod.m.times.shim)
+	defer cancel()
+	if err := s.Update(call, c.id, data); err != nil {
+		return err
+	}
+	c.noteFields(func(s *store.Container) { s.Resources = merge(s.Resources, changes) })
+	return nil
+}
+
+// merge is the resources with the changes' non-zero fields.
+func merge(old, changes *spec.Resources) *spec.Resources {
+	r := spec.Resources{}
+	if old != nil {
+		r = *old
+	}
+	for field, value := range map[*int64]int64{
+		&r.CPUPeriod: changes.CPUPeriod, &r.CPUQuota: changes.CPUQuota, &r.CPUShares: changes.CPUShares,
+		&r.Memory: changes.Memory, &r.MemorySwap: changes.MemorySwap, &r.OOMScoreAdj: changes.OOMScoreAdj,
+	} {
+		if value != 0 {
+			*field = value
+		}
+	}
+	if changes.CPUSetCPUs != "" {
+		r.CPUSetCPUs = changes.CPUSetCPUs
+	}
+	if changes.CPUSetMems != "" {
+		r.CPUSetMems = changes.CPUSetMems
+	}
+	if len(changes.Hugepages) > 0 {
+		r.Hugepages = slices.Clone(changes.Hugepages)
+	}
+	if len(changes.Unified) > 0 {
+		all := maps.Clone(r.Unified)
+		if all == nil {
+			all = map[string]string{}
+		}
+		maps.Copy(all, changes.Unified)
+		r.Unified = all
+	}
+	return &r
+}
+
+// ReopenLog opens a container's log again after a rotation. A container that
+// has exited, or has no log, has nothing to reopen; that is no error.
+func (m *Manager) ReopenLog(ctx context.Context, id string) error {
+	c, err := m.index.container(id)
+	if err != nil {
+		return fmt.Errorf("cannot reopen the log of container %s: %w", id, err)
+	}
+	r, _ := c.record()
+	if r.LogPath == "" || !r.State.Alive() {
+		return nil
+	}
+	s, err := c.pod.running()
+	if err == nil {
+		call, cancel := context.WithTimeout(ctx, m.times.shim)
+		defer cancel()
+		err = s.ReopenLog(call, c.id)
+	}
+	if err != nil && c.alive() {
+		return classify(fmt.Errorf("cannot reopen the log of container %s: %w", c.id, err))
+	}
+	return nil
+}
