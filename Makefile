@@ -21,19 +21,30 @@ build: ## build bin/criruntime and bin/criruntime-shim
 	@CGO_ENABLED=0 $(BUILD) -o bin/criruntime ./cmd/criruntime
 	@CGO_ENABLED=1 $(BUILD) -o bin/criruntime-shim ./cmd/criruntime-shim
 
-install: ## install the binaries, the unit, man page and default config (DESTDIR, PREFIX)
+# What install puts where: source, mode, destination.
+define FILES
+bin/criruntime                        0755 $(PREFIX)/bin/criruntime
+bin/criruntime-shim                   0755 $(PREFIX)/bin/criruntime-shim
+contrib/systemd/criruntime.service    0644 /lib/systemd/system/criruntime.service
+contrib/man/criruntime.8              0644 $(PREFIX)/share/man/man8/criruntime.8
+contrib/man/criruntime.toml.5         0644 $(PREFIX)/share/man/man5/criruntime.toml.5
+contrib/completions/criruntime.bash   0644 $(PREFIX)/share/bash-completion/completions/criruntime
+contrib/crictl.yaml                   0644 $(PREFIX)/share/doc/criruntime/crictl.yaml
+contrib/cni/10-criruntime.conflist    0644 $(PREFIX)/share/doc/criruntime/10-criruntime.conflist
+endef
+export FILES
+
+install: ## install binaries, unit, man pages and configuration (DESTDIR, PREFIX)
 	@test -x bin/criruntime || { echo "run make build first"; exit 1; }
-	install -D -m 0755 bin/criruntime $(DESTDIR)$(PREFIX)/bin/criruntime
-	install -D -m 0755 bin/criruntime-shim $(DESTDIR)$(PREFIX)/bin/criruntime-shim
-	install -D -m 0644 contrib/systemd/criruntime.service $(DESTDIR)/lib/systemd/system/criruntime.service
-	install -D -m 0644 contrib/criruntime.8 $(DESTDIR)$(PREFIX)/share/man/man8/criruntime.8
+	@echo "$$FILES" | while read -r source mode target; do \
+		echo "$(DESTDIR)$$target"; install -D -m "$$mode" "$$source" "$(DESTDIR)$$target" || exit 1; done
 	@install -d $(DESTDIR)/etc/criruntime
-	@test -e $(DESTDIR)/etc/criruntime/criruntime.toml || { echo "writing $(DESTDIR)/etc/criruntime/criruntime.toml"; \
+	@test -e $(DESTDIR)/etc/criruntime/criruntime.toml || { echo "$(DESTDIR)/etc/criruntime/criruntime.toml"; \
 		bin/criruntime config default >$(DESTDIR)/etc/criruntime/criruntime.toml; }
 
 uninstall: ## remove what install put there, except the configuration
-	rm -f $(DESTDIR)$(PREFIX)/bin/criruntime $(DESTDIR)$(PREFIX)/bin/criruntime-shim \
-		$(DESTDIR)/lib/systemd/system/criruntime.service $(DESTDIR)$(PREFIX)/share/man/man8/criruntime.8
+	@echo "$$FILES" | while read -r source mode target; do \
+		echo "removing $(DESTDIR)$$target"; rm -f "$(DESTDIR)$$target"; done
 
 deps: ## install what building and testing need of Debian (root)
 	@echo "==> Debian packages"
