@@ -1,0 +1,219 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/sirupsen/logrus"
+
+	"github.com/criruntime/criruntime/conf"
+	"github.com/criruntime/criruntime/image"
+	"github.com/criruntime/criruntime/network"
+	"github.com/criruntime/criruntime/oci"
+	"github.com/criruntime/criruntime/oci/cgroup"
+	"github.com/criruntime/criruntime/oci/host"
+	"github.com/criruntime/criruntime/oci/spec"
+	"github.com/criruntime/criruntime/sandbox"
+	"github.com/criruntime/criruntime/server"
+	"github.com/criruntime/criruntime/server/stream"
+)
+
+// parts are what the daemon consists of.
+type parts struct {
+	conf    *conf.Config
+	metrics *metrics
+	machine *spec.Host
+	network *network.Network
+	images  *image.Store
+	cgroups cgroup.Driver
+	shims   *oci.Launcher
+	pods    *sandbox.Manager
+	server  *server.Server
+	// closers undo what was done so far, last first.
+	closers []func() error
+}
+
+// assemble wires the daemon together: here, and nowhere else, packages meet and
+// see the configuration. Each part needs those above it. On an error the caller
+// closes what was made.
+func assemble(ctx context.Context, c *conf.Config) (*parts, error) {
+	d := &parts{conf: c, metrics: newMetrics()}
+	for _, part := range []func(context.Context) error{
+		d.claimDirectories,
+		d.probe,
+		d.openNetwork,
+		d.openImages,
+		d.openShims,
+		d.openPods,
+		d.openServer,
+		d.openMetrics,
+	} {
+		if err := part(ctx); err != nil {
+			return d, err
+		}
+	}
+	return d, nil
+}
+
+// close stops every part. Containers run on.
+func (d *parts) close() error {
+	var errs []error
+	for i := len(d.closers) - 1; i >= 0; i-- {
+		errs = append(errs, d.closers[i]())
+	}
+	d.closers = nil
+	return errors.Join(errs...)
+}
+
+func (d *parts) onClose(fn func() error) { d.closers = append(d.closers, fn) }
+
+func (d *parts) claimDirectories(context.Context) error {
+	for _, dir := range []string{d.conf.Root, d.conf.State} {
+		lock, err := claim(dir)
+		if err != nil {
+			return err
+		}
+		d.onClose(lock.Close)
+	}
+	return nil
+}
+
+func (d *parts) probe(context.Context) (err error) {
+	if d.machine, err = host.Probe(); err != nil {
+		return fmt.Errorf("this machine cannot run containers: %w", err)
+	}
+	if d.cgroups, err = cgroup.Detect(d.conf.Runtime.CgroupDriver); err != nil {
+		return err
+	}
+	d.onClose(d.cgroups.Close)
+	return nil
+}
+
+func (d *parts) openNetwork(context.Context) (err error) {
+	d.network, err = network.New(network.Options{
+		ConfDir:       d.conf.Network.ConfDir,
+		BinDirs:       d.conf.Network.BinDirs,
+		CacheDir:      filepath.Join(d.conf.Root, "cni"),
+		Template:      d.conf.Network.Template,
+		PluginTimeout: d.conf.Network.PluginTimeout,
+		Observe:       d.metrics.plugin,
+		Log:           logrus.WithField("part", "network"),
+	})
+	if err == nil {
+		d.onClose(d.network.Close)
+	}
+	return err
+}
+
+func (d *parts) openImages(context.Context) (err error) {
+	d.images, err = image.Open(image.Options{
+		Root:           filepath.Join(d.conf.Root, "images"),
+		RunDir:         filepath.Join(d.conf.State, "images"),
+		RegistriesConf: d.conf.Image.RegistriesConf,
+		Policy:         d.conf.Image.Policy,
+		Layers:         d.conf.Image.ParallelLayers,
+		Stall:          d.conf.Image.StallTimeout,
+		Log:            logrus.WithField("part", "image"),
+	})
+	if err == nil {
+		d.onClose(d.images.Close)
+	}
+	return err
+}
+
+func (d *parts) openShims(context.Context) error {
+	path, err := findShim(d.conf.Runtime.Shim)
+	if err != nil {
+		return err
+	}
+	d.shims, err = oci.NewLauncher(oci.LauncherOptions{ShimPath: path, Log: logrus.WithField("part", "oci")})
+	if err == nil {
+		d.onClose(d.shims.Close)
+	}
+	return err
+}
+
+func (d *parts) openPods(ctx context.Context) (err error) {
+	d.pods, err = sandbox.New(ctx, sandbox.Options{
+		State:          d.conf.State,
+		Root:           d.conf.Root,
+		Images:         d.images,
+		Network:        d.network,
+		Handlers:       map[string]oci.Handler{d.conf.Runtime.DefaultHandler: d.shims},
+		DefaultHandler: d.conf.Runtime.DefaultHandler,
+		Host:           d.machine,
+		Cgroups:        d.cgroups,
+		Hook:           failpoint(),
+		Observe:        d.metrics.step,
+		Log:            logrus.WithField("part", "sandbox"),
+	})
+	if err == nil {
+		d.onClose(d.pods.Close)
+	}
+	return err
+}
+
+func (d *parts) openServer(context.Context) error {
+	listener, err := inherited()
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(d.conf.API.Listen), 0o755); err != nil {
+		return fmt.Errorf("cannot make the socket's directory: %w", err)
+	}
+	d.server, err = server.New(server.Options{
+		Pods:           d.pods,
+		Images:         d.images,
+		Network:        d.network,
+		Socket:         d.conf.API.Listen,
+		Listener:       listener,
+		Name:           "criruntime",
+		Version:        versionText(),
+		SystemdCgroups: d.cgroups.Name() == "systemd",
+		Handlers: map[string]server.HandlerFeatures{d.conf.Runtime.DefaultHandler: {
+			RecursiveReadOnlyMounts: d.machine.RecursiveReadOnly.Yes(),
+		}},
+		DefaultHandler: d.conf.Runtime.DefaultHandler,
+		Features:       server.Features{SupplementalGroupsPolicy: true},
+		Info:           d.info(),
+		Streaming: stream.Options{
+			Address:     d.conf.API.Streaming,
+			IdleTimeout: d.conf.API.StreamingIdleTimeout,
+			CertFile:    d.conf.API.StreamingCert,
+			KeyFile:     d.conf.API.StreamingKey,
+		},
+		Observe: d.metrics.request,
+		Log:     logrus.WithField("part", "server"),
+	})
+	if err == nil {
+		d.onClose(d.server.Close)
+	}
+	return err
+}
+
+func (d *parts) openMetrics(ctx context.Context) error {
+	if d.conf.Metrics.Listen == "" {
+		return nil
+	}
+	d.metrics.registry.MustRegister(census{d.pods})
+	return d.metrics.serve(ctx, d.conf.Metrics.Listen)
+}
+
+// info is what "crictl info" shows of the daemon.
+func (d *parts) info() map[string]func() any {
+	return map[string]func() any{
+		"config": func() any {
+			values, err := d.conf.Values()
+			if err != nil {
+				return map[string]string{"error": err.Error()}
+			}
+			values["stateDir"], values["rootDir"] = d.conf.State, d.conf.Root
+			return values
+		},
+		"cni":  d.network.Describe,
+		"host": func() any { return d.machine },
+	}
+}

@@ -1,0 +1,114 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/criruntime/criruntime/conf"
+	"github.com/criruntime/criruntime/network"
+)
+
+func checkShim(c *conf.Config) []finding {
+	path, err := findShim(c.Runtime.Shim)
+	if err != nil {
+		return []finding{{fail, "shim", err.Error(), "install criruntime-shim beside criruntime, or set runtime.shim"}}
+	}
+	return []finding{{ok, "shim", path, ""}}
+}
+
+// checkNetwork asks what a daemon with this configuration would answer to the
+// kubelet.
+func checkNetwork(c *conf.Config) []finding {
+	scratch, err := os.MkdirTemp("", "criruntime-check-*")
+	if err != nil {
+		return []finding{{fail, "network", err.Error(), ""}}
+	}
+	defer os.RemoveAll(scratch)
+	n, err := network.New(network.Options{
+		ConfDir: c.Network.ConfDir, BinDirs: c.Network.BinDirs, CacheDir: scratch, PluginTimeout: c.Network.PluginTimeout,
+	})
+	if err != nil {
+		return []finding{{fail, "network", err.Error(), ""}}
+	}
+	defer n.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	d := n.Describe().(network.Description)
+	var out []finding
+	for _, s := range d.Skipped {
+		out = append(out, finding{warn, "network", fmt.Sprintf("%s/%s is broken and not used: %s", d.ConfDir, s.File, s.Reason), "correct or remove the file"})
+	}
+	if err := n.Status(ctx); err != nil {
+		return append(out, finding{fail, "network", strings.TrimPrefix(err.Error(), network.ErrNotReady.Error()+": "),
+			"install a network provider, or a configuration in " + d.ConfDir + " with its plugins in " + strings.Join(d.BinDirs, " or ")})
+	}
+	out = append(out, finding{ok, "network", fmt.Sprintf("%s from %s/%s with the plugins %s", d.Network, d.ConfDir, d.File, strings.Join(d.Plugins, ", ")), ""})
+	for _, p := range d.Plugins {
+		if p == "portmap" {
+			out = append(out, checkFirewall())
+		}
+	}
+	return out
+}
+
+// checkFirewall looks for what the portmap plugin runs.
+func checkFirewall() finding {
+	var found []string
+	for _, program := range []string{"iptables", "nft"} {
+		if path, err := exec.LookPath(program); err == nil {
+			found = append(found, path)
+		}
+	}
+	if len(found) == 0 {
+		return finding{warn, "host ports", "neither iptables nor nft is in PATH", "install iptables or nftables: pods with host ports cannot start without"}
+	}
+	return finding{ok, "host ports", "by " + strings.Join(found, " or "), ""}
+}
+
+func checkForwarding(*conf.Config) []finding {
+	b, err := os.ReadFile("/proc/sys/net/ipv4/ip_forward")
+	if err == nil && strings.TrimSpace(string(b)) == "1" {
+		return []finding{{ok, "forwarding", "net.ipv4.ip_forward is 1", ""}}
+	}
+	return []finding{{warn, "forwarding", "net.ipv4.ip_forward is not 1", "pods cannot reach other machines; put net.ipv4.ip_forward=1 into /etc/sysctl.d (the bridge plugin sets it for the time being)"}}
+}
+
+// checkFiles looks for the files that the configuration names.
+func checkFiles(c *conf.Config) []finding {
+	var out []finding
+	for key, path := range map[string]string{
+		"image.registries_conf": c.Image.RegistriesConf, "image.policy": c.Image.Policy, "network.template": c.Network.Template,
+		"api.streaming_cert": c.API.StreamingCert, "api.streaming_key": c.API.StreamingKey,
+	} {
+		if path == "" {
+			continue
+		}
+		if err := unix.Access(path, unix.R_OK); err != nil {
+			out = append(out, finding{fail, key, fmt.Sprintf("%s: %v", path, err), "correct the path or the file"})
+		}
+	}
+	return out
+}
+
+// checkSocket says whether a daemon serves already.
+func checkSocket(c *conf.Config) []finding {
+	conn, err := net.DialTimeout("unix", c.API.Listen, 2*time.Second)
+	switch {
+	case err == nil:
+		conn.Close()
+		return []finding{{ok, "daemon", "serves on " + c.API.Listen, ""}}
+	case errors.Is(err, os.ErrNotExist):
+		return []finding{{ok, "daemon", "does not run; " + c.API.Listen + " is free", ""}}
+	case errors.Is(err, unix.ECONNREFUSED):
+		return []finding{{ok, "daemon", "does not run; the socket that an earlier one left at " + c.API.Listen + " will be replaced", ""}}
+	}
+	return []finding{{fail, "daemon", err.Error(), "correct api.listen"}}
+}

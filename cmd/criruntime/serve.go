@@ -1,0 +1,54 @@
+package main
+
+import (
+	"errors"
+	"os"
+	"runtime/debug"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+	"github.com/sirupsen/logrus"
+	"golang.org/x/sys/unix"
+
+	"github.com/criruntime/criruntime/conf"
+)
+
+// serve runs the daemon until a signal stops it.
+func serve(file string) error {
+	c, err := conf.Load(file)
+	if err != nil {
+		return err
+	}
+	if err := setUpLogging(c.Log); err != nil {
+		return err
+	}
+	tune()
+	ctx := handleSignals(file)
+	logrus.Infof("criruntime %s starts", versionText())
+	d, err := assemble(ctx, c)
+	if err != nil {
+		return errors.Join(err, d.close())
+	}
+	notify(daemon.SdNotifyReady)
+	logrus.Infof("serving the CRI on %s", c.API.Listen)
+	err = d.server.Serve(ctx)
+	notify(daemon.SdNotifyStopping)
+	err = errors.Join(err, d.close())
+	logrus.Info("stopped")
+	return err
+}
+
+// tune sets what suits a small daemon that is idle most of the time: it gives
+// back memory early, and files are made with the modes that the code says.
+// GOGC in the environment takes precedence.
+func tune() {
+	unix.Umask(0o022)
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(50)
+	}
+}
+
+func notify(state string) {
+	if _, err := daemon.SdNotify(false, state); err != nil {
+		logrus.Warnf("cannot tell systemd about %s: %v", state, err)
+	}
+}
