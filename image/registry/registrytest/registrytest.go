@@ -63,10 +63,10 @@ func New(t testing.TB) *Server {
 func (s *Server) Addr() string { return strings.TrimPrefix(s.http.URL, "http://") }
 
 // Conf writes a registries.conf that sends Host, and names if given, to the
-// server, and returns its path.
+// server, allows plain HTTP to Addr, and returns its path.
 func (s *Server) Conf(names ...string) string {
 	var conf strings.Builder
-	for _, name := range append([]string{Host}, names...) {
+	for _, name := range append([]string{Host, s.Addr()}, names...) {
 		fmt.Fprintf(&conf, "[[registry]]\nprefix = %q\nlocation = %q\ninsecure = true\n\n", name, s.Addr())
 	}
 	return s.file("registries.conf", conf.String())
