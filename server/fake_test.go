@@ -36,6 +36,7 @@ type fakeDomain struct {
 	exec           sandbox.ExecResult
 	events         chan sandbox.Event
 	session        func(ctx context.Context, s sandbox.Session) (int32, error)
+	age            time.Duration // of the figures
 	forward        func(ctx context.Context, port int32, stream io.ReadWriteCloser) error
 
 	mu    sync.Mutex
@@ -65,24 +66,47 @@ func (f *fakeDomain) taken() []string {
 	return calls
 }
 
+func fakeUserNamespace() *spec.UserNamespace {
+	ids := []spec.IDMapping{{Container: 1, Host: 65536, Length: 10}}
+	return &spec.UserNamespace{UIDs: ids, GIDs: ids}
+}
+
 func fakePod() *sandbox.PodStatus {
 	return &sandbox.PodStatus{
-		ID: podID, Handler: "runc", State: sandbox.PodReady, CreatedAt: birth, Pid: 11, NetNS: "/run/netns/cri-x", Cgroup: "/pod",
+		ID: podID, Handler: "runc", State: sandbox.PodNotReady, CreatedAt: birth, Pid: 11, NetNS: "/run/netns/cri-x", Cgroup: "/pod",
 		IPs: []netip.Addr{netip.MustParseAddr("10.1.2.3"), netip.MustParseAddr("fd00::3")},
 		Config: &spec.Pod{
 			Name: "web", Namespace: "default", UID: "uid-1", Attempt: 2,
 			Labels: map[string]string{"app": "web"}, Annotations: map[string]string{"note": "n"},
-			Namespaces: spec.Namespaces{Network: spec.NamespacePod, PID: spec.NamespaceContainer, IPC: spec.NamespaceNode},
+			Namespaces: spec.Namespaces{
+				Network: spec.NamespaceNode, PID: spec.NamespaceContainer, IPC: spec.NamespaceNode, User: fakeUserNamespace(),
+			},
 		},
 	}
 }
 
 func fakeContainer() *sandbox.ContainerStatus {
+	ids := fakeUserNamespace().UIDs
 	return &sandbox.ContainerStatus{
-		ID: containerID, PodID: podID, ImageID: imageID, State: sandbox.ContainerRunning, Pid: 12,
-		CreatedAt: birth, StartedAt: birth.Add(time.Second), LogPath: "/var/log/pods/web/0.log",
-		User: sandbox.User{UID: 1000, GID: 50, Groups: []int64{50, 60}}, StopSignal: "SIGTERM", Cgroup: "/pod/ctr",
-		Config: &spec.Container{Name: "nginx", Attempt: 3, Image: imageID, UserImage: "nginx:1.25", Labels: map[string]string{"tier": "front"}},
+		ID: containerID, PodID: podID, ImageID: imageID, State: sandbox.ContainerExited, Pid: 12,
+		CreatedAt: birth, StartedAt: birth.Add(time.Second), FinishedAt: birth.Add(time.Minute),
+		ExitCode: 137, Reason: "OOMKilled", Message: "killed", LogPath: "/var/log/pods/web/0.log",
+		User: sandbox.User{UID: 1000, GID: 50, Groups: []int64{50, 60}}, StopSignal: "SIGRTMIN+3", Cgroup: "/pod/ctr",
+		Config: &spec.Container{
+			Name: "nginx", Attempt: 3, Image: imageID, UserImage: "nginx:1.25", ImageAnnotations: map[string]string{"a": "b"},
+			Labels: map[string]string{"tier": "front"}, Annotations: map[string]string{"hash": "1"},
+		},
+		Mounts: []spec.Mount{
+			{
+				ContainerPath: "/data", HostPath: "/mnt", ReadOnly: true, RecursiveReadOnly: true, SELinuxRelabel: true,
+				Propagation: spec.PropagationHostToContainer, UIDs: ids, GIDs: ids, Options: []string{"noexec"},
+			},
+			{ContainerPath: "/model", Image: imageID, ImageUserRef: "model:1", ImageSubPath: "v1", ReadOnly: true},
+		},
+		Resources: &spec.Resources{
+			CPUPeriod: 1, CPUQuota: 2, CPUShares: 3, CPUSetCPUs: "0", CPUSetMems: "0", Memory: 4, MemorySwap: 5, OOMScoreAdj: 6,
+			Hugepages: []spec.Hugepage{{PageSize: "2MB", Limit: 7}}, Unified: map[string]string{"memory.high": "8"},
+		},
 	}
 }
 
@@ -91,26 +115,33 @@ func fakeImage() image.Image {
 		ID:      imageID,
 		Tags:    []string{"registry.example/other:1", "docker.io/library/nginx:1.25"},
 		Digests: []string{"registry.example/other@sha256:" + podID, "docker.io/library/nginx@sha256:" + podID},
-		Size:    1234, PulledAt: birth, Config: v1.Image{Config: v1.ImageConfig{User: "1002:7"}},
+		Size:    1234, Pinned: true, PulledAt: birth, Config: v1.Image{Config: v1.ImageConfig{User: "1002:7"}},
 	}
 }
 
-func fakeContainerStats() *sandbox.ContainerStats {
+func (f *fakeDomain) containerStats() *sandbox.ContainerStats {
+	line := cgroup.PressureLine{Avg10: 1.5, Avg60: 2.5, Avg300: 3.5, Total: 4}
+	pressure := &cgroup.Pressure{Some: line, Full: line}
 	return &sandbox.ContainerStats{
 		Container: fakeContainer(),
 		Cgroup: &cgroup.Stats{
-			At: birth, CPU: &cgroup.CPU{Usage: 5e9},
-			Memory: &cgroup.Memory{Usage: 100, WorkingSet: 80, Limit: 200},
+			At: birth.Add(f.age), CPU: &cgroup.CPU{Usage: 5e9 + uint64(f.age), Pressure: pressure},
+			Memory: &cgroup.Memory{
+				Usage: 100, WorkingSet: 80, Limit: 200, RSS: 60, PageFaults: 5, MajorFaults: 6, Swap: 7, SwapLimit: 10, Pressure: pressure,
+			},
+			IO: &cgroup.IO{Pressure: pressure},
 		},
 		Layer: &sandbox.Layer{Path: "/var/lib/criruntime", Bytes: 7, Inodes: 8, At: birth},
 	}
 }
 
-func fakePodStats() *sandbox.PodStats {
+func (f *fakeDomain) podStats() *sandbox.PodStats {
 	return &sandbox.PodStats{
-		Pod: fakePod(), Cgroup: fakeContainerStats().Cgroup, Processes: 3,
-		Interfaces: []network.Traffic{{Name: "eth0", RxBytes: 1}, {Name: "eth1", TxBytes: 2}},
-		Containers: []*sandbox.ContainerStats{fakeContainerStats()},
+		Pod: fakePod(), Cgroup: f.containerStats().Cgroup, Processes: 3,
+		Interfaces: []network.Traffic{
+			{Name: "eth0", RxBytes: 1, RxErrors: 2, TxBytes: 3, TxErrors: 4}, {Name: "eth1", RxBytes: 5, RxErrors: 6, TxBytes: 7, TxErrors: 8},
+		},
+		Containers: []*sandbox.ContainerStats{f.containerStats()},
 	}
 }
 
@@ -189,21 +220,21 @@ func (f *fakeDomain) PortForward(ctx context.Context, id string, port int32, str
 }
 
 func (f *fakeDomain) ContainerStats(_ context.Context, id string) (*sandbox.ContainerStats, error) {
-	return fakeContainerStats(), f.call("ContainerStats", id)
+	return f.containerStats(), f.call("ContainerStats", id)
 }
 
 func (f *fakeDomain) ListContainerStats(_ context.Context, filter sandbox.ContainerFilter) []*sandbox.ContainerStats {
 	_ = f.call("ListContainerStats", filter)
-	return []*sandbox.ContainerStats{fakeContainerStats()}
+	return []*sandbox.ContainerStats{f.containerStats()}
 }
 
 func (f *fakeDomain) PodStats(_ context.Context, id string) (*sandbox.PodStats, error) {
-	return fakePodStats(), f.call("PodStats", id)
+	return f.podStats(), f.call("PodStats", id)
 }
 
 func (f *fakeDomain) ListPodStats(_ context.Context, filter sandbox.PodFilter) []*sandbox.PodStats {
 	_ = f.call("ListPodStats", filter)
-	return []*sandbox.PodStats{fakePodStats()}
+	return []*sandbox.PodStats{f.podStats()}
 }
 
 func (f *fakeDomain) Subscribe(context.Context) <-chan sandbox.Event { return f.events }

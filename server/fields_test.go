@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -219,6 +220,72 @@ func reasonToIgnore(method, path string, used map[string]bool) string {
 		}
 	}
 	return ""
+}
+
+// unanswered are the fields of answers that are never set, and why, by their
+// path below the answer or the start of it.
+var unanswered = map[string]string{
+	"stats.windows":                         "the runtime is for Linux",
+	"pod_sandbox_stats.windows":             "the runtime is for Linux",
+	"status.resources.windows":              "the runtime is for Linux",
+	"containers_statuses.resources.windows": "the runtime is for Linux",
+
+	"status.linux.namespaces.options.target_id":                       "for containers only",
+	"status.linux.namespaces.options.userns_options.mode":             "POD, the zero value, is the one mode that has mappings",
+	"pod_sandbox_status.linux.namespaces.options.target_id":           "for containers only",
+	"pod_sandbox_status.linux.namespaces.options.userns_options.mode": "POD, the zero value, is the one mode that has mappings",
+
+	"images.username": "seen in TestImageUser", "image.username": "seen in TestImageUser",
+	"images.spec": "there is nothing to say beside the id", "image.spec": "there is nothing to say beside the id",
+	"containers.image.runtime_handler": "the handler is the pod's", "status.image.runtime_handler": "the handler is the pod's",
+	"containers_statuses.image.runtime_handler": "the handler is the pod's",
+	"containers.image.image_ref":                "container.image_ref says it", "status.image.image_ref": "status.image_ref says it",
+	"containers_statuses.image.image_ref":              "status.image_ref says it",
+	"status.mounts.image.annotations":                  "the platform of an image is that of the node",
+	"status.mounts.image.runtime_handler":              "the handler is the pod's",
+	"containers_statuses.mounts.image.annotations":     "the platform of an image is that of the node",
+	"containers_statuses.mounts.image.runtime_handler": "the handler is the pod's",
+}
+
+// TestEveryAnswerFieldIsSet sees that a domain which knows everything leads to
+// answers that say everything. It fails for a field that the API has gained.
+func TestEveryAnswerFieldIsSet(t *testing.T) {
+	f := &fakeDomain{exec: sandbox.ExecResult{Stdout: []byte("o"), Stderr: []byte("e"), Code: 3}, netup: errPlain}
+	o := testOptions(f)
+	o.Features = Features{true, true, true}
+	o.Handlers["kata"] = HandlerFeatures{true, true}
+	served := methods(t, o)
+	used := map[string]bool{}
+	for name, requests := range fullRequests() {
+		f.events = oneEvent()
+		set := map[string]bool{}
+		var d protoreflect.MessageDescriptor
+		for i := range 2 { // the second time there are rates
+			f.age = time.Duration(i) * time.Minute
+			answers, _ := served[name].invoke(context.Background(), requests[0])
+			for _, a := range answers {
+				d = a.ProtoReflect().Descriptor()
+				eachLeaf(a.ProtoReflect(), "", func(path string, _ protoreflect.Message, _ protoreflect.FieldDescriptor) { set[path] = true })
+			}
+		}
+		if d == nil {
+			t.Fatalf("%s did not answer", name)
+		}
+		for _, path := range leaves(d, "") {
+			reason := ""
+			for p := path; p != "" && reason == ""; p = p[:max(strings.LastIndexByte(p, '.'), 0)] {
+				reason, used[p] = unanswered[p], used[p] || unanswered[p] != ""
+			}
+			if set[path] == (reason != "") {
+				t.Errorf("%s: %s is set: %v, and its excuse is %q", name, path, set[path], reason)
+			}
+		}
+	}
+	for key := range unanswered {
+		if !used[key] {
+			t.Errorf("no field needs the excuse %q", key)
+		}
+	}
 }
 
 func closedEvents() chan sandbox.Event {

@@ -103,7 +103,7 @@ func swapUsage(g *cgroup.Stats) *runtimeapi.SwapUsage {
 		return nil
 	}
 	out := &runtimeapi.SwapUsage{Timestamp: g.At.UnixNano(), SwapUsageBytes: count(g.Memory.Swap)}
-	if g.Memory.SwapLimit > 0 {
+	if !g.Memory.SwapUnlimited {
 		out.SwapAvailableBytes = count(left(g.Memory.SwapLimit, g.Memory.Swap))
 	}
 	return out
