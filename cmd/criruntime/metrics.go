@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/pprof"
+	"path"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -53,7 +54,7 @@ func newMetrics() *metrics {
 }
 
 func (m *metrics) request(method string, code codes.Code, took time.Duration) {
-	m.requests.WithLabelValues(method, code.String()).Observe(took.Seconds())
+	m.requests.WithLabelValues(path.Base(method), code.String()).Observe(took.Seconds())
 }
 
 func (m *metrics) step(name string, took time.Duration) {
