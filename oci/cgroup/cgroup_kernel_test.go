@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"sync"
 	"testing"
 	"time"
 
@@ -215,6 +216,38 @@ func TestKillAllWithoutUnified(t *testing.T) {
 	}
 }
 
+// TestUnifiedAlone takes the way of version 2 on the unified hierarchy, which on
+// a hybrid machine works but for the controllers.
+func TestUnifiedAlone(t *testing.T) {
+	h, path := group(t)
+	if h.unified == "" {
+		t.Skip("version 1 alone")
+	}
+	v2 := &hierarchy{unified: h.unified, trees: []string{h.unified}}
+	child := path + "/ctr"
+	if err := v2.create(child); err != nil {
+		t.Fatal(err)
+	}
+	cmd := start(t, v2, child, "i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; sleep 60 & wait")
+	until(t, "the script's loop", func() bool {
+		s, err := v2.read(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		pids, err := v2.pids(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(pids) == 2 && s.CPU != nil && s.CPU.Usage > 0 && s.CPU.User > 0
+	})
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	go func() { _ = cmd.Wait() }()
+	if err := errors.Join(v2.killAll(ctx, path), v2.remove(ctx, child)); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // TestKillAllGivesUp: a zombie that nobody reaps keeps its group.
 func TestKillAllGivesUp(t *testing.T) {
 	h, path := group(t)
@@ -289,6 +322,28 @@ func TestCgroupfsDriver(t *testing.T) {
 	if made, err := d.CreatePod(ctx, parent, id, 1); err != nil || made {
 		t.Errorf("a client's group: made %v, %v", made, err)
 	}
+}
+
+// TestParentComesAndGoes: the last pod to go removes the parent that another
+// one is about to use.
+func TestParentComesAndGoes(t *testing.T) {
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	var all sync.WaitGroup
+	for worker := range 4 {
+		all.Go(func() {
+			for round := range 25 {
+				id := fmt.Sprintf("test-%d-%d-%d", os.Getpid(), worker, round)
+				if _, err := (cgroupfs{}).CreatePod(ctx, "", id, 1); err != nil {
+					t.Error(err)
+				}
+				if err := (cgroupfs{}).RemovePod(ctx, "", id); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	all.Wait()
 }
 
 func BenchmarkRead(b *testing.B) {

@@ -95,7 +95,7 @@ func (d cgroupfs) CreatePod(_ context.Context, parent, podID string, _ int) (mad
 	if err != nil {
 		return false, err
 	}
-	return !existed, Create(group)
+	return parent == "" || !existed, Create(group)
 }
 
 func (d cgroupfs) RemovePod(ctx context.Context, parent, podID string) error {

@@ -160,47 +160,68 @@ func Create(path string) error {
 	return h.create(path)
 }
 
-func (h *hierarchy) create(path string) error {
-	var made []string
-	for _, tree := range h.trees {
-		dir := tree
-		for part := range strings.SplitSeq(path[1:], "/") {
-			dir += "/" + part
-			err := os.Mkdir(dir, 0o755)
-			if err == nil {
-				made = append(made, dir)
-				err = h.adoptCPUSet(tree, dir)
-			}
-			if err != nil && !errors.Is(err, fs.ErrExist) {
-				for _, d := range slices.Backward(made) {
-					_ = unix.Rmdir(d)
-				}
-				return fmt.Errorf("cannot make cgroup %s: %w", path, err)
+// create tries again if a parent vanishes, as one without children does when
+// the last pod in it goes.
+func (h *hierarchy) create(path string) (err error) {
+	for range 10 {
+		var made []string
+		for _, tree := range h.trees {
+			var more []string
+			more, err = h.createIn(tree, path)
+			made = append(made, more...)
+			if err != nil {
+				break
 			}
 		}
+		if err == nil {
+			return nil
+		}
+		for _, dir := range slices.Backward(made) {
+			_ = unix.Rmdir(dir)
+		}
+		if !gone(err) {
+			break
+		}
 	}
-	return nil
+	return fmt.Errorf("cannot make cgroup %s: %w", path, err)
 }
 
-// adoptCPUSet gives a new cpuset group of version 1 its parent's processors and
-// memory nodes: it has none, and takes no process until it has some.
+// createIn makes a group in one tree and returns the directories it made.
+func (h *hierarchy) createIn(tree, path string) (made []string, err error) {
+	dir := tree
+	for part := range strings.SplitSeq(path[1:], "/") {
+		dir += "/" + part
+		if err := os.Mkdir(dir, 0o755); err == nil {
+			made = append(made, dir)
+		} else if !errors.Is(err, fs.ErrExist) {
+			return made, err
+		}
+		if err := h.adoptCPUSet(tree, dir); err != nil {
+			return made, err
+		}
+	}
+	return made, nil
+}
+
+// adoptCPUSet gives a cpuset group of version 1 its parent's processors and
+// memory nodes if it has none, as when it is new: it would take no process.
 func (h *hierarchy) adoptCPUSet(tree, dir string) error {
 	if h.v1["cpuset"] != tree {
 		return nil
 	}
 	for _, file := range []string{"cpuset.cpus", "cpuset.mems"} {
-		value, err := os.ReadFile(filepath.Join(filepath.Dir(dir), file))
-		if err != nil {
-			return err
-		}
 		own, err := os.ReadFile(filepath.Join(dir, file))
 		if err != nil {
 			return err
 		}
-		if len(bytes.TrimSpace(own)) > 0 || len(bytes.TrimSpace(value)) == 0 {
-			continue // cgroup.clone_children did it
+		if len(bytes.TrimSpace(own)) > 0 {
+			continue
 		}
-		if err := os.WriteFile(filepath.Join(dir, file), bytes.TrimSpace(value), 0); err != nil {
+		value, err := os.ReadFile(filepath.Join(filepath.Dir(dir), file))
+		if err != nil {
+			return err
+		}
+		if err := writeFile(filepath.Join(dir, file), strings.TrimSpace(string(value))); err != nil {
 			return err
 		}
 	}

@@ -50,6 +50,9 @@ type Input struct {
 	// ContainerID becomes the spec's annotation; the cgroup and the root
 	// filesystem come with their own fields.
 	ContainerID string
+	// Hostname is the name in the pod's UTS namespace; "" takes the pod's or,
+	// if that is "" as well, the host's.
+	Hostname string
 	// Image is the configuration of the container's image.
 	Image v1.ImageConfig
 	User  User

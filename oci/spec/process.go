@@ -1,6 +1,7 @@
 package spec
 
 import (
+	"cmp"
 	"path"
 	"slices"
 	"strings"
@@ -89,10 +90,7 @@ func checkArgs(args []string) error {
 // runtime's, the image's, the container's. HOME is added when the process
 // starts, from the image's user database.
 func buildEnv(in *Input) ([]string, error) {
-	hostname := in.Pod.Hostname
-	if hostname == "" {
-		hostname = in.Host.Hostname
-	}
+	hostname := cmp.Or(in.Hostname, in.Pod.Hostname, in.Host.Hostname)
 	var e environment
 	e.set("PATH=" + defaultPath)
 	if in.Container.TTY {
