@@ -159,7 +159,7 @@ func (j *job) publishForChain(ctx context.Context, r *raw) (*stored, error) {
 				break
 			}
 		}
-		err = layer.Repair(s.path("staging", r.name), r.res.Implied, dirs)
+		err = layer.Repair(s.path("staging", r.name), r.res, dirs)
 	}
 	if err != nil {
 		_ = s.discard(s.path("staging", r.name), newName())

@@ -552,4 +552,3 @@ func TestImpliedDirectories(t *testing.T) {
 		t.Errorf("content %q", s)
 	}
 }
-

@@ -79,7 +79,21 @@ func (g *guard) filter(hdr *tar.Header) (bool, error) {
 			delete(hdr.PAXRecords, record)
 		}
 	}
-	return true, nil
+	return !g.moot(hdr.Name), nil
+}
+
+// moot says whether the entry called name deletes something in a directory that
+// this layer deletes anyway.
+func (g *guard) moot(name string) bool {
+	if !strings.HasPrefix(filepath.Base(name), whiteoutPrefix) {
+		return false
+	}
+	for dir := filepath.Dir(filepath.Join(g.root, name)); len(dir) > len(g.root); dir = filepath.Dir(dir) {
+		if _, deleted := g.whiteouts[dir]; deleted {
+			return true
+		}
+	}
+	return false
 }
 
 func climbs(clean string) bool { return clean == ".." || strings.HasPrefix(clean, "../") }
@@ -173,8 +187,13 @@ func (g *guard) whiteout(path string, hdr *tar.Header) error {
 	var st unix.Stat_t
 	switch err := unix.Lstat(path, &st); {
 	case err == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR:
-		g.hide(path)
-		return nil
+		if g.dirs[path] || !g.onlyDeletions(path) {
+			g.hide(path)
+			return nil
+		}
+		if err := os.RemoveAll(path); err != nil {
+			return err
+		}
 	case err == nil: // made by this layer, it hides what is below
 		return nil
 	case err != unix.ENOENT:
@@ -188,12 +207,25 @@ func (g *guard) whiteout(path string, hdr *tar.Header) error {
 	return nil
 }
 
+// onlyDeletions says whether the directory at path is there for nothing but
+// the deletions in it.
+func (g *guard) onlyDeletions(path string) bool {
+	err := filepath.WalkDir(path, func(p string, d os.DirEntry, err error) error {
+		if _, deletion := g.whiteouts[p]; err == nil && !deletion && (!d.IsDir() || g.dirs[p]) {
+			err = os.ErrExist
+		}
+		return err
+	})
+	return err == nil
+}
+
 // replace keeps the books for an entry that is about to be made at path.
 func (g *guard) replace(hdr *tar.Header, path string) error {
 	if hdr.Typeflag == tar.TypeXGlobalHeader {
 		return nil
 	}
 	g.account(hdr)
+	delete(g.whiteouts, path)
 	if hdr.Typeflag != tar.TypeDir {
 		delete(g.dirs, path)
 		return nil

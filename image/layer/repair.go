@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -13,18 +14,66 @@ import (
 // Repair gives the implied directories of the layer in dir the owner, mode,
 // attributes and times that the same directories have in the layers below,
 // lowers, topmost first. Without it they would shadow them with root's and
-// 0755. After Repair the layer belongs to this chain of lowers alone.
-func Repair(dir string, implied []string, lowers []string) error {
-	for _, name := range implied {
-		from, ok := find(name, lowers)
-		if !ok {
+// 0755. Those that are only there for deletions, and have nothing below to
+// delete from, go. After Repair the layer belongs to this chain of lowers
+// alone. It is for the result of Unpack, once.
+func Repair(dir string, res Result, lowers []string) error {
+	if res.Opaque {
+		lowers = nil
+	}
+	for _, name := range slices.Backward(res.Implied) { // children first
+		if from, ok := find(name, lowers); ok && !hiddenBy(dir, name) {
+			if err := copyAttributes(from, filepath.Join(dir, name)); err != nil {
+				return fmt.Errorf("cannot give %q the attributes that it has in the layers below: %w", name, err)
+			}
 			continue
 		}
-		if err := copyAttributes(from, filepath.Join(dir, name)); err != nil {
-			return fmt.Errorf("cannot give %q the attributes that it has in the layers below: %w", name, err)
+		if err := dropDeletions(filepath.Join(dir, name)); err != nil {
+			return fmt.Errorf("cannot drop the deletions in %q: %w", name, err)
 		}
 	}
 	return nil
+}
+
+// hiddenBy says whether a directory above name hides, in its own layer, what
+// the layers below have at name.
+func hiddenBy(dir, name string) bool {
+	for up := filepath.Dir(name); up != "."; up = filepath.Dir(up) {
+		if isOpaque(filepath.Join(dir, up)) {
+			return true
+		}
+	}
+	return false
+}
+
+// dropDeletions removes the whiteouts in dir, and dir itself if it is empty then.
+func dropDeletions(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	left := len(entries)
+	for _, e := range entries {
+		if e.Type()&os.ModeCharDevice == 0 {
+			continue
+		}
+		path := filepath.Join(dir, e.Name())
+		var st unix.Stat_t
+		if err := unix.Lstat(path, &st); err != nil {
+			return &os.PathError{Op: "lstat", Path: path, Err: err}
+		}
+		if st.Rdev != 0 {
+			continue
+		}
+		if err := os.Remove(path); err != nil {
+			return err
+		}
+		left--
+	}
+	if left > 0 {
+		return nil
+	}
+	return os.Remove(dir)
 }
 
 // find returns the topmost directory called name that the stacked lowers show.
