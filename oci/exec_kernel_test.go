@@ -71,7 +71,7 @@ func (p *pod) exec(k *kit, script string) *execution {
 	if err != nil {
 		p.Fatal(err)
 	}
-	p.T.Cleanup(func() { in.Close(); out.Close(); errs.Close() })
+	p.Cleanup(func() { in.Close(); out.Close(); errs.Close() })
 	return &execution{Process: process, stdin: in, output: func() (string, string) {
 		o, _ := io.ReadAll(out)
 		e, _ := io.ReadAll(errs)

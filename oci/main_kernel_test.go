@@ -98,7 +98,7 @@ func makeRootfs(dir string) error {
 
 // pod is a shim with what a test needs around it.
 type pod struct {
-	*testing.T
+	testing.TB
 	oci.Shim
 	launcher *oci.Launcher
 	options  oci.ShimOptions
@@ -113,7 +113,7 @@ var podNumber struct {
 
 // newPod starts a shim, and at the test's end ends it and checks that nothing
 // is left.
-func newPod(t *testing.T, change ...func(*oci.ShimOptions)) *pod {
+func newPod(t testing.TB, change ...func(*oci.ShimOptions)) *pod {
 	t.Helper()
 	podNumber.Lock()
 	podNumber.n++
@@ -124,7 +124,7 @@ func newPod(t *testing.T, change ...func(*oci.ShimOptions)) *pod {
 		t.Fatal(err)
 	}
 	p := &pod{
-		T: t, launcher: launcher,
+		TB: t, launcher: launcher,
 		options: oci.ShimOptions{PodID: id, Dir: filepath.Join(t.TempDir(), "pods", id)},
 		cgroup:  fmt.Sprintf("/criruntime-test-%d/%s", os.Getpid(), id),
 	}
@@ -150,7 +150,7 @@ func (p *pod) end() {
 			p.Error(err)
 		}
 	}
-	p.Shim.Kill()
+	p.Kill()
 	p.Close()
 	p.launcher.Close()
 	if p.Failed() {
@@ -164,7 +164,7 @@ func (p *pod) end() {
 // context ends when a test may be taken to hang.
 func (p *pod) context() context.Context {
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
-	p.T.Cleanup(cancel)
+	p.Cleanup(cancel)
 	return ctx
 }
 

@@ -33,7 +33,7 @@ func TestHelperDaemon(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &pod{T: t, Shim: shim, options: oci.ShimOptions{Dir: dir}, cgroup: os.Getenv("CRIRUNTIME_TEST_CGROUP")}
+	p := &pod{TB: t, Shim: shim, options: oci.ShimOptions{Dir: dir}, cgroup: os.Getenv("CRIRUNTIME_TEST_CGROUP")}
 	p.run(script("echo early; sleep 0.5; echo late; exit 42"))
 	os.Stdout.WriteString("running\n")
 	time.Sleep(time.Minute)
@@ -65,7 +65,7 @@ func TestDaemonKilled(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &pod{T: t, launcher: launcher, options: oci.ShimOptions{PodID: "killed", Dir: dir}, cgroup: cgroup}
+	p := &pod{TB: t, launcher: launcher, options: oci.ShimOptions{PodID: "killed", Dir: dir}, cgroup: cgroup}
 	if p.Shim, err = launcher.Connect(p.context(), p.options); err != nil {
 		t.Fatal(err)
 	}
