@@ -15,8 +15,6 @@ import (
 	"sync"
 	"testing"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // group makes a group for a test and takes care that it goes.
@@ -245,23 +243,6 @@ func TestUnifiedAlone(t *testing.T) {
 	go func() { _ = cmd.Wait() }()
 	if err := errors.Join(v2.killAll(ctx, path), v2.remove(ctx, child)); err != nil {
 		t.Fatal(err)
-	}
-}
-
-// TestKillAllGivesUp: a zombie that nobody reaps keeps its group.
-func TestKillAllGivesUp(t *testing.T) {
-	h, path := group(t)
-	cmd := start(t, h, path, "kill -STOP $$")
-	until(t, "the stop", func() bool {
-		var status unix.WaitStatus
-		pid, err := unix.Wait4(cmd.Process.Pid, &status, unix.WUNTRACED|unix.WNOHANG, nil)
-		return err == nil && pid == cmd.Process.Pid && status.Stopped()
-	})
-	done, cancel := context.WithCancel(context.Background())
-	cancel()
-	err := KillAll(done, path)
-	if err != nil && !errors.Is(err, context.Canceled) {
-		t.Errorf("KillAll = %v", err)
 	}
 }
 
