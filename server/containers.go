@@ -42,10 +42,11 @@ func (s *runtimeService) StopContainer(ctx context.Context, req *runtimeapi.Stop
 	if err := cri.Required("container_id", req.GetContainerId()); err != nil {
 		return nil, err
 	}
-	if err := cri.Timeout("timeout", req.GetTimeout()); err != nil {
+	timeout, err := cri.Timeout("timeout", req.GetTimeout())
+	if err != nil {
 		return nil, err
 	}
-	if err := gone(s.Pods.StopContainer(ctx, req.GetContainerId(), req.GetTimeout())); err != nil {
+	if err := gone(s.Pods.StopContainer(ctx, req.GetContainerId(), timeout)); err != nil {
 		return nil, err
 	}
 	return &runtimeapi.StopContainerResponse{}, nil

@@ -15,10 +15,11 @@ func (s *runtimeService) ExecSync(ctx context.Context, req *runtimeapi.ExecSyncR
 	if err := cri.Command("cmd", req.GetCmd()); err != nil {
 		return nil, err
 	}
-	if err := cri.Timeout("timeout", req.GetTimeout()); err != nil {
+	timeout, err := cri.Timeout("timeout", req.GetTimeout())
+	if err != nil {
 		return nil, err
 	}
-	result, err := s.Pods.ExecSync(ctx, req.GetContainerId(), req.GetCmd(), req.GetTimeout())
+	result, err := s.Pods.ExecSync(ctx, req.GetContainerId(), req.GetCmd(), timeout)
 	if err != nil {
 		return nil, err
 	}

@@ -136,13 +136,17 @@ func Command(field string, cmd []string) error {
 	return c.err()
 }
 
-// Timeout checks a number of seconds.
-func Timeout(field string, seconds int64) error {
-	// A longer time would overflow a time.Duration.
-	const longest = 1<<63/1_000_000_000 - 1
+// longestTimeout is the most that a time.Duration can hold, in seconds.
+const longestTimeout = (1<<63 - 1) / 1_000_000_000
+
+// Timeout checks a number of seconds. A longer time than can be counted, which
+// Kubernetes lets users ask for, becomes the longest one.
+func Timeout(field string, seconds int64) (int64, error) {
 	var c checker
-	c.within(field, seconds, 0, longest)
-	return c.err()
+	if seconds < 0 {
+		c.bad(field, "%d is negative", seconds)
+	}
+	return min(seconds, longestTimeout), c.err()
 }
 
 // Ports checks the ports to forward; none is allowed, because clients may name
