@@ -41,11 +41,8 @@ func runTests(m *testing.M) (int, error) {
 	defer os.RemoveAll(dir)
 	if shimProgram = os.Getenv("CRIRUNTIME_TEST_SHIM"); shimProgram == "" {
 		shimProgram = filepath.Join(dir, "criruntime-shim")
-		build := exec.Command("go", "build", "-trimpath", "-tags", "seccomp,netgo,osusergo",
-			"-ldflags", "-s -w -extldflags -static", "-o", shimProgram, "../cmd/criruntime-shim")
-		build.Env = append(os.Environ(), "CGO_ENABLED=1", "GOFLAGS=-buildvcs=false")
-		if out, err := build.CombinedOutput(); err != nil {
-			return 0, fmt.Errorf("cannot build the shim: %v\n%s", err, out)
+		if err := buildShim(shimProgram); err != nil {
+			return 0, err
 		}
 	}
 	if err := makeRootfs(filepath.Join(dir, "rootfs")); err != nil {
