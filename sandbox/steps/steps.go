@@ -35,8 +35,8 @@ type Hook func(point string)
 type Step struct {
 	// Name is unique in the plan and stable across versions: records hold it.
 	Name string
-	// Needs names steps of earlier groups that must outlast this one: they are
-	// not undone while this one is not.
+	// Needs names steps of this or earlier groups that must outlast this one:
+	// they are not undone while this one is not.
 	Needs []string
 	// Skip leaves the step out of this run.
 	Skip bool
@@ -184,14 +184,10 @@ func (r Runner) Undo(ctx context.Context, operation string, plan Plan, p Progres
 		u.left[m.Step] = true
 	}
 	for _, group := range slices.Backward(plan.Groups) {
-		todo := slices.DeleteFunc(slices.Clone(group), func(s Step) bool {
-			return !u.left[s.Name] || u.held(s.Name) || only != nil && !only(s.Name)
-		})
-		var wg sync.WaitGroup
-		for _, s := range todo {
-			wg.Go(func() { u.undo(context.WithoutCancel(ctx), s) })
+		// Steps of one group may need each other: what is held in the first
+		// round may be free in the next.
+		for u.round(ctx, group, only) {
 		}
-		wg.Wait()
 	}
 	var remaining Progress
 	for _, m := range p {
@@ -210,6 +206,21 @@ type undoing struct {
 	mu   sync.Mutex
 	left map[string]bool
 	errs []error
+}
+
+// round undoes, side by side, the steps of the group that nothing holds, and
+// reports whether another round can get further.
+func (u *undoing) round(ctx context.Context, group []Step, only func(step string) bool) bool {
+	before := len(u.left)
+	todo := slices.DeleteFunc(slices.Clone(group), func(s Step) bool {
+		return !u.left[s.Name] || u.held(s.Name) || only != nil && !only(s.Name)
+	})
+	var wg sync.WaitGroup
+	for _, s := range todo {
+		wg.Go(func() { u.undo(context.WithoutCancel(ctx), s) })
+	}
+	wg.Wait()
+	return len(u.left) < before && len(todo) < len(group)
 }
 
 // held reports whether a step that needs this one is still to be undone.
