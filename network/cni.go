@@ -105,16 +105,21 @@ func (n *Network) Close() error {
 }
 
 // Attach runs ADD for the pod in its network namespace. What an earlier attempt
-// left is deleted first. On an error nothing is left, or what could not be
+// left is deleted first. Errors name the network and the plugin, not the pod. On an error nothing is left, or what could not be
 // undone is remembered for Detach and GC; the undo does not depend on ctx.
 func (n *Network) Attach(ctx context.Context, p Pod) (Attachment, error) {
 	s := n.current()
 	if s.list == nil {
 		return Attachment{}, fmt.Errorf("%w: %s", ErrNotReady, n.unconfigured(s))
 	}
+	// A plugin that is missing is found out before another one has acted: a
+	// DEL would need it too.
+	if err := n.findPlugins(s.list); err != nil {
+		return Attachment{}, err
+	}
 	rt, err := runtimeConf(p)
 	if err != nil {
-		return Attachment{}, fmt.Errorf("cannot attach pod %s/%s: %w", p.Namespace, p.Name, err)
+		return Attachment{}, fmt.Errorf("network %s: %w", s.list.Name, err)
 	}
 	if err := n.hold(ctx, p.ID); err != nil {
 		return Attachment{}, err
@@ -128,7 +133,7 @@ func (n *Network) Attach(ctx context.Context, p Pod) (Attachment, error) {
 	a, err := n.attach(ctx, l, s.list, rt)
 	if err != nil {
 		n.release(p.ID)
-		return Attachment{}, fmt.Errorf("cannot attach pod %s/%s to network %s: %w", p.Namespace, p.Name, s.list.Name, err)
+		return Attachment{}, fmt.Errorf("network %s: %w", s.list.Name, err)
 	}
 	return a, nil
 }
@@ -154,7 +159,7 @@ func (n *Network) attach(ctx context.Context, l *ledger, list *libcni.NetworkCon
 	undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), n.undoTime(list))
 	defer cancel()
 	if undoErr := n.delete(undo, l, e); undoErr != nil {
-		return Attachment{}, fmt.Errorf("%w (and undoing it failed: %v)", err, undoErr)
+		return Attachment{}, fmt.Errorf("%w; and it cannot be undone: %v", err, undoErr)
 	}
 	l.remove()
 	return Attachment{}, err
@@ -164,10 +169,7 @@ func (n *Network) attach(ctx context.Context, l *ledger, list *libcni.NetworkCon
 // configuration is now. It is idempotent, and a namespace that is gone is no
 // obstacle. Without a preceding Attach it does nothing.
 func (n *Network) Detach(ctx context.Context, p Pod) error {
-	if err := n.detach(ctx, p.ID); err != nil {
-		return fmt.Errorf("cannot detach pod %s/%s from its network: %w", p.Namespace, p.Name, err)
-	}
-	return nil
+	return n.detach(ctx, p.ID)
 }
 
 func (n *Network) detach(ctx context.Context, podID string) error {
@@ -215,7 +217,10 @@ func (n *Network) delete(ctx context.Context, l *ledger, e *entry) error {
 	if err != nil {
 		return fmt.Errorf("the recorded configuration is invalid: %w", err)
 	}
-	return n.cni(l).DelNetworkList(ctx, list, e.runtimeConf())
+	if err := n.cni(l).DelNetworkList(ctx, list, e.runtimeConf()); err != nil {
+		return fmt.Errorf("network %s: %w", list.Name, err)
+	}
+	return nil
 }
 
 // undoTime is what a DEL of every plugin may take.

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/containernetworking/cni/libcni"
 	"github.com/containernetworking/cni/pkg/invoke"
 )
 
@@ -58,11 +59,8 @@ func (n *Network) Status(ctx context.Context) error {
 	if s.list == nil {
 		return fmt.Errorf("%w: %s", ErrNotReady, n.unconfigured(s))
 	}
-	for _, name := range pluginNames(s.list) {
-		if _, err := invoke.FindInPath(name, n.o.BinDirs); err != nil {
-			return fmt.Errorf("%w: plugin %s of network %s not found in %s",
-				ErrNotReady, name, s.list.Name, strings.Join(n.o.BinDirs, ", "))
-		}
+	if err := n.findPlugins(s.list); err != nil {
+		return err
 	}
 	v := n.ask(s)
 	select {
@@ -71,6 +69,17 @@ func (n *Network) Status(ctx context.Context) error {
 	case <-ctx.Done():
 		return fmt.Errorf("%w: the plugins of network %s have not told their status yet", ErrNotReady, s.list.Name)
 	}
+}
+
+// findPlugins looks for the programs that a configuration needs.
+func (n *Network) findPlugins(list *libcni.NetworkConfigList) error {
+	for _, name := range pluginNames(list) {
+		if _, err := invoke.FindInPath(name, n.o.BinDirs); err != nil {
+			return fmt.Errorf("%w: plugin %s of network %s not found in %s",
+				ErrNotReady, name, list.Name, strings.Join(n.o.BinDirs, ", "))
+		}
+	}
+	return nil
 }
 
 // ask returns the verdict to answer with, and starts a new one where the last
