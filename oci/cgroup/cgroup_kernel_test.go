@@ -3,6 +3,7 @@
 package cgroup
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -27,6 +28,13 @@ func group(t testing.TB) (*hierarchy, string) {
 	path := fmt.Sprintf("/criruntime-test-%d/pod", os.Getpid())
 	if err := Create(path); err != nil {
 		t.Fatal(err)
+	}
+	if h.isV2() { // the OCI runtime would do that
+		for _, dir := range []string{"", filepath.Dir(path)} {
+			if err := writeFile(h.unified+dir+"/cgroup.subtree_control", "+cpu +memory +pids +io"); err != nil {
+				t.Fatal(err)
+			}
+		}
 	}
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
@@ -112,11 +120,14 @@ func TestReadOnTheKernel(t *testing.T) {
 
 func TestOOMKillsOnTheKernel(t *testing.T) {
 	h, path := group(t)
+	limits := []string{h.v1["memory"] + path + "/memory.limit_in_bytes"}
 	if h.isV2() {
-		t.Skip("the test sets its limit by version 1")
+		limits = []string{h.unified + path + "/memory.max", h.unified + path + "/memory.swap.max"}
 	}
-	if err := os.WriteFile(h.v1["memory"]+path+"/memory.limit_in_bytes", []byte("8388608"), 0); err != nil {
-		t.Fatal(err)
+	for i, file := range limits {
+		if err := writeFile(file, []string{"8388608", "0"}[i]); err != nil {
+			t.Fatal(err)
+		}
 	}
 	cmd := start(t, h, path, "echo 1000 >/proc/self/oom_score_adj; exec dd if=/dev/zero of=/dev/null bs=64M count=9")
 	_ = cmd.Wait()
@@ -178,10 +189,8 @@ func TestKillAllAndRemove(t *testing.T) {
 // TestKillAllOfForks: the group forks faster than a list can be read.
 func TestKillAllOfForks(t *testing.T) {
 	h, path := group(t)
-	if limit := h.v1["pids"]; limit != "" {
-		if err := os.WriteFile(limit+path+"/pids.max", []byte("200"), 0); err != nil {
-			t.Fatal(err)
-		}
+	if err := writeFile(cmp.Or(h.v1["pids"], h.unified)+path+"/pids.max", "200"); err != nil {
+		t.Fatal(err)
 	}
 	cmd := start(t, h, path, "f() { while :; do (sleep 0.01; f) 2>/dev/null & sleep 0.01; done; }; f")
 	until(t, "some forks", func() bool { pids, _ := Pids(path); return len(pids) > 20 })

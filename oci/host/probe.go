@@ -36,7 +36,7 @@ func Probe() (*spec.Host, error) {
 		MinOOMScoreAdj:    probeOOMScoreAdj("/proc/self/oom_score_adj"),
 	}
 	h.UserNamespaces, h.IDMappedOverlay = probeUserNamespaces()
-	if h.AppArmor && AppArmorProfileLoaded(defaultAppArmorProfile) {
+	if h.AppArmor && appArmorProfileLoaded(defaultAppArmorProfile) {
 		h.AppArmorDefault = defaultAppArmorProfile
 	}
 	var err error
@@ -94,8 +94,8 @@ func appArmorEnabled() bool {
 	return err == nil && bytes.HasPrefix(enabled, []byte("Y"))
 }
 
-// AppArmorProfileLoaded reports whether the kernel knows an AppArmor profile.
-func AppArmorProfileLoaded(name string) bool {
+// appArmorProfileLoaded reports whether the kernel knows an AppArmor profile.
+func appArmorProfileLoaded(name string) bool {
 	loaded, err := os.ReadFile(appArmorProfiles)
 	if err != nil {
 		return false
@@ -135,15 +135,19 @@ func hugepageSizes(dir string) []string {
 	return sizes
 }
 
-// swapLimit reports whether memory limits can include swap. With version 2 the
-// root group has no such file, but every other group has.
+// swapLimit reports whether memory limits can include swap.
 func swapLimit(v2 bool) bool {
-	pattern := "/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes"
-	if v2 {
-		pattern = "/sys/fs/cgroup/*/memory.swap.max"
+	exists := func(pattern string) bool {
+		found, err := filepath.Glob(pattern)
+		return err == nil && len(found) > 0
 	}
-	found, err := filepath.Glob(pattern)
-	return err == nil && len(found) > 0
+	switch {
+	case !v2:
+		return exists("/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes")
+	case exists("/sys/fs/cgroup/*/memory.max"): // the root group has neither file
+		return exists("/sys/fs/cgroup/*/memory.swap.max")
+	}
+	return exists("/proc/swaps")
 }
 
 // probeOOMScoreAdj finds the lowest value that can be written to the file,

@@ -15,7 +15,8 @@ import (
 )
 
 // probeUserNamespaces makes a user namespace, and an overlay on a directory
-// that is mapped by it.
+// that is mapped by it. Not every file system can be mapped; the one that the
+// directory for temporary files is on stands for all.
 func probeUserNamespaces() (namespaces, overlay spec.Support) {
 	// The thread traces a child and gets a mount namespace of its own; all
 	// that was mounted in it goes when the thread dies.

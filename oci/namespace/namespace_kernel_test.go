@@ -296,6 +296,9 @@ func TestIPNetnsShowsIt(t *testing.T) {
 	if err != nil {
 		t.Skip("ip is not installed")
 	}
+	if version, err := exec.Command(ip, "-V").Output(); err != nil || !strings.Contains(string(version), "iproute2") {
+		t.Skip("ip is not that of iproute2")
+	}
 	unchanged(t)
 	path := fmt.Sprintf("/run/netns/criruntime-test-%d", os.Getpid())
 	_, absent := os.Lstat("/run/netns")

@@ -58,7 +58,8 @@ type Host struct {
 	// is mounted below it (mount_setattr, Linux 5.12).
 	RecursiveReadOnly Support
 	// UserNamespaces says that a user namespace can be made, IDMappedOverlay
-	// that an overlay can be stacked on id-mapped layers (Linux 5.19).
+	// that an overlay can be stacked on id-mapped layers (Linux 5.19, and a
+	// file system that can be mapped).
 	UserNamespaces  Support
 	IDMappedOverlay Support
 	// KernelRelease is uname's, such as "6.18.5".
