@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/sirupsen/logrus"
 
@@ -71,8 +72,9 @@ func (d *parts) close() error {
 func (d *parts) onClose(fn func() error) { d.closers = append(d.closers, fn) }
 
 func (d *parts) claimDirectories(context.Context) error {
+	deadline := time.Now().Add(succession)
 	for _, dir := range []string{d.conf.Root, d.conf.State} {
-		lock, err := claim(dir)
+		lock, err := claim(dir, deadline)
 		if err != nil {
 			return err
 		}

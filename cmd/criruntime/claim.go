@@ -6,33 +6,41 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/coreos/go-systemd/v22/activation"
 	"golang.org/x/sys/unix"
 )
 
+// succession is how long a new daemon waits for one that is just ending.
+const succession = 5 * time.Second
+
 // claim makes a directory and locks it for this process, so that no second
 // daemon works on the same state. The lock goes with the process, however it
-// ends. Close the file to give it up.
-func claim(dir string) (*os.File, error) {
+// ends; a killed one may take a moment, which claim waits for until the
+// deadline. Close the file to give the directory up.
+func claim(dir string, deadline time.Time) (*os.File, error) {
 	if err := os.MkdirAll(dir, 0o711); err != nil {
 		return nil, fmt.Errorf("cannot make the directory: %w", err)
 	}
-	path := filepath.Join(dir, "lock")
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("cannot lock %s: %w", dir, err)
 	}
-	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-	switch {
-	case errors.Is(err, unix.EWOULDBLOCK):
-		f.Close()
-		return nil, fmt.Errorf("another criruntime works in %s", dir)
-	case err != nil:
-		f.Close()
-		return nil, fmt.Errorf("cannot lock %s: %w", dir, err)
+	for {
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		switch {
+		case err == nil:
+			return f, nil
+		case !errors.Is(err, unix.EWOULDBLOCK):
+			f.Close()
+			return nil, fmt.Errorf("cannot lock %s: %w", dir, err)
+		case time.Now().After(deadline):
+			f.Close()
+			return nil, fmt.Errorf("another criruntime works in %s", dir)
+		}
+		time.Sleep(20 * time.Millisecond)
 	}
-	return f, nil
 }
 
 // inherited is the socket that systemd listens on for the daemon (socket

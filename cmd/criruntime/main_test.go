@@ -9,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/criruntime/criruntime/conf"
 )
@@ -103,15 +104,15 @@ func TestManualPage(t *testing.T) {
 
 func TestClaim(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "a", "b")
-	first, err := claim(dir)
+	first, err := claim(dir, time.Time{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := claim(dir); err == nil || err.Error() != "another criruntime works in "+dir {
+	if _, err := claim(dir, time.Now().Add(50*time.Millisecond)); err == nil || err.Error() != "another criruntime works in "+dir {
 		t.Errorf("second claim: %v", err)
 	}
-	first.Close()
-	again, err := claim(dir)
+	time.AfterFunc(50*time.Millisecond, func() { first.Close() })
+	again, err := claim(dir, time.Now().Add(time.Minute))
 	if err != nil {
 		t.Fatalf("after the first has ended: %v", err)
 	}
