@@ -143,6 +143,7 @@ func (c *container) makeStreams(r *api.CreateRequest, config *configs.Config) er
 
 // startInit starts the container's first process up to its exec.
 func (c *container) startInit(spec *specs.Process) (err error) {
+	expectMigration()
 	defer c.shim.reaper.starting()()
 	defer func() {
 		if err != nil {

@@ -34,6 +34,7 @@ type execution struct {
 
 // exec starts a process in a running container.
 func (c *container) exec(r *api.ExecRequest, io *stdio) (e *execution, err error) {
+	expectMigration()
 	var spec specs.Process
 	if err := json.Unmarshal(r.Process, &spec); err != nil {
 		return nil, fmt.Errorf("cannot parse the process: %v", err)

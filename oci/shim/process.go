@@ -11,6 +11,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// initLogLevel is logrus's number for warnings: the process that becomes the
+// command would otherwise send us some thirty debug messages.
+const initLogLevel = "3"
+
 // newProcess converts an OCI process.
 func newProcess(p *specs.Process) (*libcontainer.Process, error) {
 	if err := checkProcess(p); err != nil {
@@ -27,6 +31,7 @@ func newProcess(p *specs.Process) (*libcontainer.Process, error) {
 		AppArmorProfile: p.ApparmorProfile,
 		Scheduler:       p.Scheduler,
 		IOPriority:      p.IOPriority,
+		LogLevel:        initLogLevel,
 	}
 	for _, g := range p.User.AdditionalGids {
 		lp.AdditionalGroups = append(lp.AdditionalGroups, int(g))
