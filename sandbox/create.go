@@ -220,16 +220,14 @@ func (c *container) rollBack(progress steps.Progress, cause error) error {
 		return cause
 	}
 	c.log().WithError(err).WithField("steps", left.Names()).Error("a failed container creation cannot be undone; the container stays to be removed")
-	broken := func(s *store.Container) {
+	c.noteFields(func(s *store.Container) {
+		if next, err := s.State.Next(lifecycle.ContainerExit); err == nil {
+			s.State = next // unless its init was seen to end
+		}
 		s.Steps = left
 		s.Reason, s.Message = reasonCreateError, fmt.Sprintf("its creation failed and could not be undone: %v", err)
 		s.FinishedAt, s.ExitCode = now(), exitCodeStartError
-	}
-	if r, ok := c.record(); ok && r.State == lifecycle.ContainerCreating {
-		_ = c.note(lifecycle.ContainerExit, broken)
-	} else {
-		c.noteFields(broken)
-	}
+	})
 	c.over.Do(func() { close(c.exited) })
 	if cause == nil {
 		return fmt.Errorf("an earlier attempt, container %s, cannot be undone: %w", c.id, err)

@@ -236,6 +236,15 @@ func (u *undoing) held(name string) bool {
 	return false
 }
 
+// all undoes steps at the same time.
+func (u *undoing) all(ctx context.Context, todo []Step) {
+	var wg sync.WaitGroup
+	for _, s := range todo {
+		wg.Go(func() { u.undo(ctx, s) })
+	}
+	wg.Wait()
+}
+
 func (u *undoing) undo(ctx context.Context, s Step) {
 	if s.Undo != nil {
 		u.runner.hook(u.operation, s.Name, "intent")
