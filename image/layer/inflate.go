@@ -17,7 +17,7 @@ const maxWindow = 128 << 20
 // not from the media type, which builders get wrong: gzip, zstd, or none.
 // The caller closes the result; that does not close r.
 func inflate(r io.Reader) (io.ReadCloser, error) {
-	br := bufio.NewReaderSize(r, 4<<10)
+	br := bufio.NewReaderSize(r, 32<<10)
 	magic, err := br.Peek(4)
 	if err != nil && err != io.EOF {
 		return nil, err
