@@ -12,6 +12,10 @@ import (
 func (s *runtimeService) GetContainerEvents(_ *runtimeapi.GetEventsRequest, stream grpc.ServerStreamingServer[runtimeapi.ContainerEventResponse]) error {
 	ctx := stream.Context()
 	events := s.Pods.Subscribe(ctx)
+	// The header tells the client that it misses nothing from now on.
+	if err := stream.SendHeader(nil); err != nil {
+		return err
+	}
 	for {
 		select {
 		case <-s.closing:

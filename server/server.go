@@ -133,11 +133,18 @@ func (s *Server) Serve(ctx context.Context) error {
 	defer stop()
 	failed := make(chan error, 2)
 	go func() { failed <- s.streams.Serve() }()
-	go func() { failed <- s.grpc.Serve(s.listener) }()
+	go func() { failed <- s.serveGRPC() }()
 	first := <-failed
 	err := s.Close()
 	second := <-failed
 	return errors.Join(first, second, err)
+}
+
+func (s *Server) serveGRPC() error {
+	if err := s.grpc.Serve(s.listener); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
+		return fmt.Errorf("cannot serve clients: %v", err)
+	}
+	return nil
 }
 
 // Close stops listening, waits a while for running requests, and cuts off what

@@ -16,16 +16,17 @@ var klogOnce sync.Once
 func redirectKlog(log *logrus.Entry) {
 	klogOnce.Do(func() {
 		klog.LogToStderr(false)
-		klog.SetOutput(&klogWriter{log})
+		klog.SetOutput(&debugWriter{log})
 	})
 }
 
-type klogWriter struct {
+// debugWriter turns lines of other loggers into debug lines of the daemon's.
+type debugWriter struct {
 	log *logrus.Entry
 }
 
-// Write implements io.Writer; klog calls it once per line.
-func (w *klogWriter) Write(line []byte) (int, error) {
+// Write implements io.Writer; loggers call it once per line.
+func (w *debugWriter) Write(line []byte) (int, error) {
 	if w.log.Logger.IsLevelEnabled(logrus.DebugLevel) {
 		w.log.Debug(strings.TrimSpace(string(line)))
 	}

@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"runtime/debug"
 	"time"
 
+	"github.com/sirupsen/logrus"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"k8s.io/cri-streaming/pkg/streaming/portforward"
 	"k8s.io/cri-streaming/pkg/streaming/remotecommand"
@@ -41,7 +43,7 @@ func (s *Server) servePortForward(w http.ResponseWriter, r *http.Request, req *r
 	}
 	// The library calls the forwarder with a context of its own, which nothing
 	// ever ends.
-	portforward.ServePortForward(w, r, &forwarder{s.runtime, r.Context()}, req.GetPodSandboxId(), "",
+	portforward.ServePortForward(w, r, &forwarder{s.runtime, s.log, r.Context()}, req.GetPodSandboxId(), "",
 		options, s.idle, creationWait, portforward.SupportedProtocols)
 }
 
@@ -80,11 +82,20 @@ func (a *attacher) AttachContainer(ctx context.Context, _, _, id string, in io.R
 // forwarder forwards the connections of one session.
 type forwarder struct {
 	runtime Runtime
+	log     *logrus.Entry
 	session context.Context //nolint:containedctx // the library has no way to pass it
 }
 
-// PortForward implements portforward.PortForwarder.
-func (f *forwarder) PortForward(_ context.Context, podID, _ string, port int32, stream io.ReadWriteCloser) error {
+// PortForward implements portforward.PortForwarder. The library calls it on a
+// goroutine of its own, where a panic would end the daemon; net/http survives
+// those of the other sessions.
+func (f *forwarder) PortForward(_ context.Context, podID, _ string, port int32, stream io.ReadWriteCloser) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			f.log.Errorf("panic in a port forward: %v\n%s", p, debug.Stack())
+			err = fmt.Errorf("internal error: %v", p)
+		}
+	}()
 	return f.runtime.PortForward(f.session, podID, port, stream)
 }
 

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/url"
@@ -102,6 +103,7 @@ func New(o Options, r Runtime) (*Server, error) {
 	s.http = &http.Server{
 		Handler:           s.handler(),
 		ReadHeaderTimeout: headerWait,
+		ErrorLog:          log.New(&debugWriter{o.Log}, "", 0),
 		// SPDY needs HTTP/1.1, and hijacked connections do too.
 		TLSNextProto: map[string]func(*http.Server, *tls.Conn, http.Handler){},
 	}

@@ -299,8 +299,11 @@ func TestErrorReachesClient(t *testing.T) {
 }
 
 func echo(_ context.Context, port int32, stream io.ReadWriteCloser) error {
-	if port == 1 {
+	switch port {
+	case 1:
 		return errors.New("connection refused")
+	case 2:
+		panic("a bug")
 	}
 	buffer := make([]byte, 4)
 	if _, err := io.ReadFull(stream, buffer); err != nil {
@@ -332,14 +335,14 @@ func TestPortForwardOverSPDY(t *testing.T) {
 func TestPortForwardOverWebSocket(t *testing.T) {
 	f := &fakeRuntime{forward: echo}
 	s := start(t, f)
-	url, _ := s.PortForward(&runtimeapi.PortForwardRequest{PodSandboxId: "p1", Port: []int32{8080, 1}})
+	url, _ := s.PortForward(&runtimeapi.PortForwardRequest{PodSandboxId: "p1", Port: []int32{8080, 1, 2}})
 	conn := dialWebSocket(t, url, "v4.channel.k8s.io")
 	if err := websocket.Message.Send(conn, append([]byte{0}, "ping"...)); err != nil {
 		t.Fatal(err)
 	}
 	got := channels(conn)
 	port := string(binary.LittleEndian.AppendUint16(nil, 8080))
-	if got[0] != port+"8080:ping" || !strings.Contains(got[3], "connection refused") {
+	if got[0] != port+"8080:ping" || !strings.Contains(got[3], "connection refused") || !strings.Contains(got[5], "internal error: a bug") {
 		t.Errorf("got %q", got)
 	}
 }
