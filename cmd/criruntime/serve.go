@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"os"
 	"runtime/debug"
@@ -12,7 +13,8 @@ import (
 	"github.com/criruntime/criruntime/conf"
 )
 
-// serve runs the daemon until a signal stops it.
+// serve runs the daemon until a signal stops it. What fails once there is a log
+// is told there.
 func serve(file string) error {
 	c, err := conf.Load(file)
 	if err != nil {
@@ -22,7 +24,15 @@ func serve(file string) error {
 		return err
 	}
 	tune()
-	ctx := handleSignals(file)
+	if err := runDaemon(handleSignals(file), c); err != nil {
+		logrus.Error(err)
+		return errReported
+	}
+	logrus.Info("stopped")
+	return nil
+}
+
+func runDaemon(ctx context.Context, c *conf.Config) error {
 	logrus.Infof("criruntime %s starts", versionText())
 	d, err := assemble(ctx, c)
 	if err != nil {
@@ -32,9 +42,7 @@ func serve(file string) error {
 	logrus.Infof("serving the CRI on %s", c.API.Listen)
 	err = d.server.Serve(ctx)
 	notify(daemon.SdNotifyStopping)
-	err = errors.Join(err, d.close())
-	logrus.Info("stopped")
-	return err
+	return errors.Join(err, d.close())
 }
 
 // tune sets what suits a small daemon that is idle most of the time: it gives
