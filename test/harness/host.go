@@ -34,6 +34,8 @@ type Scope struct {
 	Leases []string
 	// Trees are directories whose files count, three levels deep.
 	Trees []string
+	// Ignore are things, word for word, that do not count.
+	Ignore []string
 	// Marks, if any, restrict the comparison to what mentions one of them:
 	// what else happens on the machine does not matter.
 	Marks []string
@@ -54,6 +56,9 @@ func TakeHost(s Scope) (*Host, error) {
 
 func (h *Host) add(format string, args ...any) {
 	thing := fmt.Sprintf(format, args...)
+	if slices.Contains(h.scope.Ignore, thing) {
+		return
+	}
 	marks := h.scope.Marks
 	if len(marks) == 0 || slices.ContainsFunc(marks, func(m string) bool { return strings.Contains(thing, m) }) {
 		h.things[thing] = true

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/net/websocket"
 	"google.golang.org/grpc/codes"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
@@ -67,9 +68,12 @@ func (w *world) crictl(args ...string) *exec.Cmd {
 // says runs crictl and gives what it printed.
 func (w *world) says(args ...string) string {
 	w.t.Helper()
-	out, err := w.crictl(args...).CombinedOutput()
+	cmd := w.crictl(args...)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr // warnings
+	out, err := cmd.Output()
 	if err != nil {
-		w.t.Fatalf("crictl %s: %v\n%s", strings.Join(args, " "), err, out)
+		w.t.Fatalf("crictl %s: %v\n%s%s", strings.Join(args, " "), err, out, stderr.String())
 	}
 	return strings.TrimSpace(string(out))
 }
@@ -81,36 +85,60 @@ func (w *world) file(name, content string) string {
 	return path
 }
 
-// TestStreams runs exec, attach and port-forward through crictl over both
-// transports.
+// TestStreams runs exec, attach and port-forward through crictl.
 func TestStreams(t *testing.T) {
 	w := pulled(t)
 	pod, podConfig := w.pod("streams")
 	config := harness.Shell("main", "while read line; do echo \"got $line\"; done")
 	config.Stdin = true
 	id := w.run(pod, podConfig, config)
-	server := w.run(pod, podConfig, harness.Shell("server", "while :; do echo answer | nc -l -p 8099; done"))
-	for _, transport := range []string{"spdy", "websocket"} {
-		t.Run(transport, func(t *testing.T) {
-			cmd := w.crictl("exec", "--transport", transport, "-i", id, "sh", "-c", "cat; echo oops >&2; exit 4")
-			var stdout, stderr bytes.Buffer
-			cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader("through stdin\n"), &stdout, &stderr
-			err := cmd.Run()
-			if err == nil {
-				t.Error("the exit code is lost")
-			}
-			has(t, stdout.String(), "through stdin")
-			has(t, stderr.String(), "oops", "4")
+	w.run(pod, podConfig, harness.Shell("server", "while :; do echo answer | nc -l -p 8099; done"))
 
-			size := w.terminal(t, "stty size; exit\n", "exec", "--transport", transport, "-it", id, "sh")
-			has(t, size, "stty size")
-
-			has(t, w.attached(t, transport, id), "got a line")
-			w.forwarded(t, transport, pod)
-		})
+	cmd := w.crictl("exec", "-i", id, "sh", "-c", "cat; echo oops >&2; exit 4")
+	var stdout, stderr bytes.Buffer
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader("through stdin\n"), &stdout, &stderr
+	if err := cmd.Run(); err == nil {
+		t.Error("the exit code is lost")
 	}
-	_, err := w.Status(w.ctx, server)
-	must(t, err)
+	has(t, stdout.String(), "through stdin")
+	has(t, stderr.String(), "oops", "exit code 4")
+
+	has(t, w.terminal(t, "tty; exit\n", "exec", "-it", id, "sh"), "/dev/pts/")
+	has(t, w.attached(t, id), "got a line")
+	w.forwarded(t, pod)
+	must(t, w.RemovePod(w.ctx, pod))
+	w.clean()
+}
+
+// TestWebSocket runs a command over a WebSocket, with and without a terminal.
+func TestWebSocket(t *testing.T) {
+	w := pulled(t)
+	pod, podConfig := w.pod("websocket")
+	id := w.run(pod, podConfig, harness.Shell("main", "sleep 1000"))
+	for _, tty := range []bool{false, true} {
+		r, err := w.Runtime.Exec(w.ctx, &cri.ExecRequest{
+			ContainerId: id, Cmd: []string{"sh", "-c", "read line; echo got $line; exit 4"},
+			Stdin: true, Stdout: true, Stderr: !tty, Tty: tty,
+		})
+		must(t, err)
+		conn, err := websocket.Dial("ws"+strings.TrimPrefix(r.Url, "http"), "v4.channel.k8s.io", "http://localhost")
+		must(t, err)
+		must(t, conn.SetDeadline(time.Now().Add(20*time.Second)))
+		must(t, websocket.Message.Send(conn, append([]byte{0}, "a line\n"...)))
+		channels := map[byte]string{}
+		for {
+			var frame []byte
+			if err := websocket.Message.Receive(conn, &frame); err != nil {
+				break // the server closes when all is said
+			}
+			if len(frame) > 0 {
+				channels[frame[0]] += string(frame[1:])
+			}
+		}
+		must(t, conn.Close())
+		has(t, channels[1], "got a line")
+		has(t, channels[3], `"ExitCode"`, `"4"`)
+	}
 	must(t, w.RemovePod(w.ctx, pod))
 	w.clean()
 }
@@ -140,11 +168,11 @@ func (w *world) terminal(t *testing.T, input string, args ...string) string {
 }
 
 // attached sends a line to the container's stdin and waits for its answer.
-func (w *world) attached(t *testing.T, transport, id string) string {
+func (w *world) attached(t *testing.T, id string) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(w.ctx, 20*time.Second)
 	defer cancel()
-	cmd := w.crictl("attach", "--transport", transport, "-i", id)
+	cmd := w.crictl("attach", "-i", id)
 	in, err := cmd.StdinPipe()
 	must(t, err)
 	out, err := cmd.StdoutPipe()
@@ -156,7 +184,7 @@ func (w *world) attached(t *testing.T, transport, id string) string {
 	answer := make([]byte, 100)
 	n, err := io.ReadAtLeast(out, answer, len("got a line\n"))
 	if err != nil {
-		t.Errorf("attach over %s: %v", transport, err)
+		t.Errorf("attach: %v", err)
 	}
 	_ = cmd.Process.Kill() // detaches; the container reads on
 	_ = cmd.Wait()
@@ -164,10 +192,10 @@ func (w *world) attached(t *testing.T, transport, id string) string {
 }
 
 // forwarded reads an answer through a forwarded port.
-func (w *world) forwarded(t *testing.T, transport, pod string) {
+func (w *world) forwarded(t *testing.T, pod string) {
 	t.Helper()
 	local := freePort(t)
-	cmd := w.crictl("port-forward", "--transport", transport, pod, fmt.Sprintf("%d:8099", local))
+	cmd := w.crictl("port-forward", pod, fmt.Sprintf("%d:8099", local))
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	must(t, cmd.Start())
@@ -178,7 +206,7 @@ func (w *world) forwarded(t *testing.T, transport, pod string) {
 	w.eventually(20*time.Second, func() error {
 		answer, err := exec.CommandContext(w.ctx, "bash", "-c", fmt.Sprintf("exec 3<>/dev/tcp/127.0.0.1/%d; timeout 3 head -n1 <&3", local)).CombinedOutput()
 		if err == nil && strings.TrimSpace(string(answer)) != "answer" {
-			err = fmt.Errorf("port-forward over %s answers %q", transport, answer)
+			err = fmt.Errorf("port-forward answers %q", answer)
 		}
 		return err
 	})
@@ -239,7 +267,7 @@ func TestNewcomer(t *testing.T) {
 	has(t, w.says("pull", harness.Nginx), "sha256:")
 	has(t, w.says("images"), "e2e-test-images/nginx", "e2e-test-images/busybox")
 	podFile := w.file("pod.json", fmt.Sprintf(`{"metadata": {"name": "hand", "namespace": "default", "uid": "1"},
-		"log_directory": %q, "linux": {}}`, filepath.Join(w.Dir, "logs")))
+		"log_directory": %q, "linux": {"cgroup_parent": %q}}`, filepath.Join(w.Dir, "logs"), "/"+w.Name))
 	containerFile := w.file("container.json", fmt.Sprintf(`{"metadata": {"name": "web"}, "image": {"image": %q}, "log_path": "web.log", "linux": {}}`, harness.Nginx))
 	pod := w.says("runp", podFile)
 	has(t, w.says("pods"), pod[:13], "hand", "Ready")
