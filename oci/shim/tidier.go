@@ -1,6 +1,7 @@
 package shim
 
 import (
+	"runtime"
 	"runtime/debug"
 	"sync"
 	"time"
@@ -26,10 +27,17 @@ func (t *tidier) tidy() {
 	defer t.mu.Unlock()
 	t.small = 0
 	if t.timer == nil {
-		t.timer = time.AfterFunc(tidyDelay, debug.FreeOSMemory)
+		t.timer = time.AfterFunc(tidyDelay, giveBack)
 		return
 	}
 	t.timer.Reset(tidyDelay)
+}
+
+// giveBack collects twice, since pooled buffers and the stacks of goroutines
+// that have ended survive one collection.
+func giveBack() {
+	runtime.GC()
+	debug.FreeOSMemory()
 }
 
 // used counts a small piece of work, such as an exec: a collection costs more
