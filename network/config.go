@@ -158,7 +158,15 @@ func wrapPlugin(b []byte) (*libcni.NetworkConfigList, error) {
 	if err != nil {
 		return nil, err
 	}
-	return libcni.ConfListFromConf(plugin)
+	list, err := json.Marshal(map[string]any{
+		"cniVersion": plugin.Network.CNIVersion,
+		"name":       plugin.Network.Name,
+		"plugins":    []json.RawMessage{b},
+	})
+	if err != nil {
+		return nil, err
+	}
+	return libcni.NetworkConfFromBytes(list)
 }
 
 func includePlugins(list *libcni.NetworkConfigList, dir string) error {
