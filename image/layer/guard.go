@@ -15,6 +15,7 @@ import (
 // archives that are made to fill a disk or the memory.
 const (
 	maxArchive = 256 << 30 // bytes of the archive, and of the files in it
+	maxSparse  = 1 << 30   // bytes of files that a few bytes can stand for
 	maxEntries = 8 << 20
 	maxXattr   = 64 << 10 // what the kernel takes for one value
 	maxLinks   = 255      // symbolic links that one name goes through
@@ -38,7 +39,8 @@ const (
 type guard struct {
 	root    string
 	entries int
-	size    int64
+	size    int64 // of all files
+	sparse  int64 // of those that the archive holds without their holes
 
 	bytes, inodes uint64
 	dirs          map[string]bool     // resolved path of a parent: has an entry of its own
@@ -65,6 +67,12 @@ func (g *guard) filter(hdr *tar.Header) (bool, error) {
 		return false, fmt.Errorf("%w: its files are larger than %d bytes", ErrInvalid, int64(maxArchive))
 	}
 	g.size += hdr.Size
+	if isSparse(hdr) {
+		if hdr.Size > maxSparse-g.sparse {
+			return false, fmt.Errorf("%w: its sparse files are larger than %d bytes", ErrInvalid, int64(maxSparse))
+		}
+		g.sparse += hdr.Size
+	}
 	if climbs(hdr.Name) {
 		return false, fmt.Errorf("%w: entry %q leaves the layer", ErrInvalid, hdr.Name)
 	}
@@ -80,6 +88,20 @@ func (g *guard) filter(hdr *tar.Header) (bool, error) {
 		}
 	}
 	return !g.moot(hdr.Name), nil
+}
+
+// isSparse says whether the archive holds the file without its holes. They are
+// written out, so that a small archive could fill a disk.
+func isSparse(hdr *tar.Header) bool {
+	if hdr.Typeflag == tar.TypeGNUSparse {
+		return true
+	}
+	for record := range hdr.PAXRecords {
+		if strings.HasPrefix(record, "GNU.sparse.") {
+			return true
+		}
+	}
+	return false
 }
 
 // moot says whether the entry called name deletes something in a directory that
