@@ -52,10 +52,17 @@ func group(t testing.TB) (*hierarchy, string) {
 	return h, path
 }
 
-// start runs a shell script in a group, in every tree.
-func start(t testing.TB, h *hierarchy, path, script string) *exec.Cmd {
+// script is a shell script that runs in a group and is reaped when it ends.
+type script struct {
+	pid   int
+	ended chan struct{} // closed; err is set before
+	err   error
+}
+
+// start runs a script in a group, in every tree of h.
+func start(t testing.TB, h *hierarchy, path, text string) *script {
 	t.Helper()
-	cmd := exec.Command("sh", "-c", "read go; "+script)
+	cmd := exec.Command("sh", "-c", "read go; "+text)
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -63,15 +70,20 @@ func start(t testing.TB, h *hierarchy, path, script string) *exec.Cmd {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-	})
-	join(t, h, path, cmd.Process.Pid)
+	s := &script{pid: cmd.Process.Pid, ended: make(chan struct{})}
+	join(t, h, path, s.pid)
 	if _, err := stdin.Write([]byte("go\n")); err != nil {
 		t.Fatal(err)
 	}
-	return cmd
+	go func() {
+		s.err = cmd.Wait()
+		close(s.ended)
+	}()
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		<-s.ended
+	})
+	return s
 }
 
 func join(t testing.TB, h *hierarchy, path string, pid int) {
@@ -130,7 +142,7 @@ func TestOOMKillsOnTheKernel(t *testing.T) {
 		}
 	}
 	cmd := start(t, h, path, "echo 1000 >/proc/self/oom_score_adj; exec dd if=/dev/zero of=/dev/null bs=64M count=9")
-	_ = cmd.Wait()
+	<-cmd.ended
 	s, err := Read(path)
 	if err != nil || s.Memory.OOMKills != 1 || s.Memory.FailCount == 0 || s.Memory.Limit != 8<<20 {
 		t.Errorf("memory %+v, %v", s.Memory, err)
@@ -150,7 +162,7 @@ func TestKillAllAndRemove(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return len(pids) == 5 && slices.Contains(pids, top.Process.Pid) && slices.Contains(pids, low.Process.Pid)
+		return len(pids) == 5 && slices.Contains(pids, top.pid) && slices.Contains(pids, low.pid)
 	})
 	short, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
 	defer cancel()
@@ -159,17 +171,13 @@ func TestKillAllAndRemove(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	reaped := make(chan error, 2)
-	for _, cmd := range []*exec.Cmd{top, low} {
-		go func() { reaped <- cmd.Wait() }()
-	}
 	for range 2 { // it is idempotent
 		if err := KillAll(ctx, path); err != nil {
 			t.Fatal(err)
 		}
 	}
-	for range 2 {
-		if err := <-reaped; err == nil {
+	for _, s := range []*script{top, low} {
+		if <-s.ended; s.err == nil {
 			t.Error("a process ended by itself")
 		}
 	}
@@ -192,11 +200,10 @@ func TestKillAllOfForks(t *testing.T) {
 	if err := writeFile(cmp.Or(h.v1["pids"], h.unified)+path+"/pids.max", "200"); err != nil {
 		t.Fatal(err)
 	}
-	cmd := start(t, h, path, "f() { while :; do (sleep 0.01; f) 2>/dev/null & sleep 0.01; done; }; f")
+	start(t, h, path, "f() { while :; do (sleep 0.01; f) 2>/dev/null & sleep 0.01; done; }; f")
 	until(t, "some forks", func() bool { pids, _ := Pids(path); return len(pids) > 20 })
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
-	go func() { _ = cmd.Wait() }()
 	if err := KillAll(ctx, path); err != nil {
 		t.Fatal(err)
 	}
@@ -209,11 +216,10 @@ func TestKillAllWithoutUnified(t *testing.T) {
 		t.Skip("version 2 alone")
 	}
 	old := &hierarchy{v1: h.v1, trees: slices.DeleteFunc(slices.Clone(h.trees), func(d string) bool { return d == h.unified })}
-	cmd := start(t, h, path, "sleep 60 & sleep 60 & wait")
+	start(t, h, path, "sleep 60 & sleep 60 & wait")
 	until(t, "three processes", func() bool { pids, _ := Pids(path); return len(pids) == 3 })
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	go func() { _ = cmd.Wait() }()
 	if err := old.killAll(ctx, path); err != nil {
 		t.Fatal(err)
 	}
@@ -235,7 +241,7 @@ func TestUnifiedAlone(t *testing.T) {
 	if err := v2.create(child); err != nil {
 		t.Fatal(err)
 	}
-	cmd := start(t, v2, child, "i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; sleep 60 & wait")
+	start(t, v2, child, "i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; sleep 60 & wait")
 	until(t, "the script's loop", func() bool {
 		s, err := v2.read(path)
 		if err != nil {
@@ -249,7 +255,6 @@ func TestUnifiedAlone(t *testing.T) {
 	})
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	go func() { _ = cmd.Wait() }()
 	if err := errors.Join(v2.killAll(ctx, path), v2.remove(ctx, child)); err != nil {
 		t.Fatal(err)
 	}
