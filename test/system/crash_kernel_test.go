@@ -161,7 +161,7 @@ func (w *world) startOne(ctx context.Context, name string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	id, err := w.Create(ctx, pod, config, harness.Shell("main", "exec sleep 100000"))
+	id, err := w.Create(ctx, pod, config, sleeper())
 	if err != nil {
 		return "", err
 	}
@@ -170,6 +170,15 @@ func (w *world) startOne(ctx context.Context, name string) (string, error) {
 		return id, err
 	}
 	return id, w.StartContainer(ctx, id)
+}
+
+// sleeper is a container that passes every step: it has an image volume.
+func sleeper() *cri.ContainerConfig {
+	config := harness.Shell("main", "exec sleep 100000")
+	config.Mounts = []*cri.Mount{{
+		ContainerPath: "/volume", Readonly: true, Image: &cri.ImageSpec{Image: harness.Busybox},
+	}}
+	return config
 }
 
 // wholeOrGone checks every pod that is listed: it is ready and works, or it is
@@ -233,7 +242,7 @@ func (w *world) walkCreate() error {
 	if err != nil {
 		return err
 	}
-	_, err = w.Create(w.ctx, pod, config, harness.Shell("main", "exec sleep 100000"))
+	_, err = w.Create(w.ctx, pod, config, sleeper())
 	return err
 }
 
