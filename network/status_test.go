@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -91,7 +92,11 @@ func TestGC(t *testing.T) {
 	if err := next.GC(t.Context(), []Pod{pod("p1")}); err != nil {
 		t.Fatal(err)
 	}
-	if got := r.calls("one"); got != "ADD p0,ADD p1,ADD p2,ADD p3,DEL p0,DEL p2,GC" {
+	calls := strings.Split(r.calls("one"), ",")
+	if len(calls) == 7 {
+		slices.Sort(calls[4:6]) // the deletes run side by side
+	}
+	if got := strings.Join(calls, ","); got != "ADD p0,ADD p1,ADD p2,ADD p3,DEL p0,DEL p2,GC" {
 		t.Errorf("calls: %s", got)
 	}
 	var in struct {
