@@ -1,0 +1,129 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sirupsen/logrus"
+	"google.golang.org/grpc/codes"
+
+	"github.com/criruntime/criruntime/conf"
+	"github.com/criruntime/criruntime/sandbox"
+)
+
+// captureLog gives the test the process's log for its duration.
+func captureLog(t *testing.T) *bytes.Buffer {
+	t.Helper()
+	l := logrus.StandardLogger()
+	out, formatter, level := l.Out, l.Formatter, l.Level
+	t.Cleanup(func() { l.SetOutput(out); l.SetFormatter(formatter); l.SetLevel(level) })
+	b := &bytes.Buffer{}
+	l.SetOutput(b)
+	return b
+}
+
+func TestReload(t *testing.T) {
+	log := captureLog(t)
+	file := filepath.Join(t.TempDir(), "c.toml")
+	set := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		reload(file)
+	}
+	set("[log]\nlevel = \"debug\"\n")
+	if logrus.GetLevel() != logrus.DebugLevel {
+		t.Errorf("level %v", logrus.GetLevel())
+	}
+	set("[log]\nlevel = \"loud\"\n")
+	if logrus.GetLevel() != logrus.DebugLevel || !strings.Contains(log.String(), "c.toml:2: log.level") {
+		t.Errorf("a broken file: level %v, log %s", logrus.GetLevel(), log)
+	}
+}
+
+func TestLogFormats(t *testing.T) {
+	log := captureLog(t)
+	if err := setUpLogging(conf.Log{Level: "warning", Format: "json"}); err != nil {
+		t.Fatal(err)
+	}
+	logrus.Info("not this")
+	logrus.WithField("pod", "p1").Warn("this")
+	var line map[string]string
+	if err := json.Unmarshal(log.Bytes(), &line); err != nil || line["msg"] != "this" || line["pod"] != "p1" || line["level"] != "warning" {
+		t.Errorf("%v, log %s", err, log)
+	}
+}
+
+type twoPods struct{}
+
+func (twoPods) Pods(sandbox.PodFilter) []*sandbox.PodStatus {
+	return []*sandbox.PodStatus{{State: sandbox.PodReady}, {State: sandbox.PodNotReady}, {State: sandbox.PodReady}}
+}
+
+func (twoPods) Containers(sandbox.ContainerFilter) []*sandbox.ContainerStatus {
+	return []*sandbox.ContainerStatus{{State: sandbox.ContainerRunning}}
+}
+
+func TestMetrics(t *testing.T) {
+	captureLog(t)
+	m := newMetrics()
+	m.registry.MustRegister(census{twoPods{}})
+	m.request("/runtime.v1.RuntimeService/RunPodSandbox", codes.Unavailable, 30*time.Millisecond)
+	m.step("RunPod/network", 20*time.Millisecond)
+	m.plugin("bridge", "ADD", 10*time.Millisecond, errors.New("x"))
+	probe, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := probe.Addr().String()
+	if err := m.serve(t.Context(), address); err == nil {
+		t.Error("an address in use was accepted")
+	}
+	probe.Close()
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	if err := m.serve(ctx, address); err != nil {
+		t.Fatal(err)
+	}
+	body := get(t, "http://"+address+"/metrics")
+	for _, want := range []string{
+		`criruntime_cri_request_duration_seconds_count{code="Unavailable",method="RunPodSandbox"} 1`,
+		`criruntime_step_duration_seconds_bucket{step="RunPod/network",le="0.025"} 1`,
+		`criruntime_cni_plugin_duration_seconds_count{command="ADD",plugin="bridge",result="error"} 1`,
+		`criruntime_pods{state="ready"} 2`, `criruntime_pods{state="notready"} 1`,
+		`criruntime_containers{state="running"} 1`, `criruntime_containers{state="exited"} 0`,
+		`criruntime_build_info{version="`,
+	} {
+		if !strings.Contains(body, want) {
+			t.Errorf("no %s", want)
+		}
+	}
+	if !strings.Contains(get(t, "http://"+address+"/debug/pprof/goroutine?debug=1"), "goroutine profile") {
+		t.Error("no profiles")
+	}
+}
+
+func get(t *testing.T, url string) string {
+	t.Helper()
+	r, err := http.Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Body.Close()
+	b, err := io.ReadAll(r.Body)
+	if err != nil || r.StatusCode != http.StatusOK {
+		t.Fatalf("%s: %s, %v", url, r.Status, err)
+	}
+	return string(b)
+}
