@@ -4,11 +4,15 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/criruntime/criruntime/image/record"
 )
+
+// settleRetry is when records that could not be written are tried again.
+const settleRetry = time.Minute
 
 // settleLoop makes records durable and buries dead layers, in batches: whatever
 // came up during one round is the next one.
@@ -32,6 +36,7 @@ func (s *Store) settle() {
 	}
 	if err := s.syncRecords(); err != nil {
 		s.log.Errorf("cannot make images durable, they are lost if the machine goes down: %v", err)
+		time.AfterFunc(settleRetry, func() { poke(s.wake) })
 	}
 }
 

@@ -29,6 +29,9 @@ func (s *Store) Pull(ctx context.Context, o PullOptions) (ID, error) {
 	if err := ctx.Err(); err != nil {
 		return "", failure(doing, err)
 	}
+	if s.life.Err() != nil {
+		return "", failure(doing, errClosing)
+	}
 	ref, err := registry.Normalize(o.Ref)
 	if err != nil {
 		return "", failure(doing, err)
@@ -99,6 +102,7 @@ func (s *Store) fetchLayers(ctx context.Context, remote *registry.Remote) ([]*st
 		ready[i] = make(chan struct{})
 	}
 	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(s.o.Layers) // a layer waits for those beneath alone, which are started first
 	for i, l := range remote.Layers {
 		g.Go(func() error {
 			j := &job{store: s, remote: remote, layer: l, chain: chains[i]}

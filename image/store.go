@@ -30,8 +30,8 @@ type Options struct {
 	// containers tools look.
 	RegistriesConf string
 	Policy         string
-	// Layers is how many layers are fetched and unpacked at the same time, in
-	// all pulls together. 0 stands for 8.
+	// Layers is how many layers of one image are fetched and unpacked at the
+	// same time; all pulls together do four times as many. 0 stands for 6.
 	Layers int
 	// Stall is how long a transfer may stand still before it is tried again.
 	// 0 stands for 30 s.
@@ -87,7 +87,7 @@ type Store struct {
 // Keep says otherwise.
 func Open(o Options) (*Store, error) {
 	if o.Layers == 0 {
-		o.Layers = 8
+		o.Layers = 6
 	}
 	if o.Retain == 0 {
 		o.Retain = 10 * time.Minute
@@ -108,7 +108,7 @@ func Open(o Options) (*Store, error) {
 	life, quit := context.WithCancel(context.Background())
 	s := &Store{
 		o: o, log: o.Log, boot: strings.TrimSpace(string(boot)), client: client,
-		catalog: newCatalog(), slots: semaphore.NewWeighted(int64(o.Layers)),
+		catalog: newCatalog(), slots: semaphore.NewWeighted(4 * int64(o.Layers)),
 		wake: make(chan struct{}, 1), sweep: make(chan struct{}, 1), life: life, quit: quit,
 	}
 	s.unpacks.unclaimed = s.unclaimed
