@@ -29,7 +29,7 @@ func (s *Store) Pull(ctx context.Context, o PullOptions) (ID, error) {
 	if err := ctx.Err(); err != nil {
 		return "", failure(doing, err)
 	}
-	if s.life.Err() != nil {
+	if s.closed.Load() {
 		return "", failure(doing, errClosing)
 	}
 	ref, err := registry.Normalize(o.Ref)

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -80,6 +81,7 @@ type Store struct {
 	workers     sync.WaitGroup
 	retained    sync.WaitGroup
 	life        context.Context // ends with Close: for timers and workers
+	closed      atomic.Bool     // no pull starts any more
 }
 
 // Open loads the store's records and starts its background work. What a crash
@@ -152,6 +154,7 @@ func (s *Store) open() error {
 // Close ends running pulls, writes the last records and returns when nothing
 // runs any more. Mounts stay.
 func (s *Store) Close() error {
+	s.closed.Store(true)
 	s.pulls.close()
 	s.unpacks.close()
 	s.upper.rounds.close()
