@@ -64,11 +64,11 @@ func (r *runner) ExecPlugin(ctx context.Context, path string, stdin []byte, envi
 func (r *runner) run(ctx context.Context, path string, stdin []byte, environ []string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, r.timeout)
 	defer cancel()
-	var stdout, stderr limited
+	var out output
 	c, err := start(ctx, func() *exec.Cmd {
 		c := exec.CommandContext(ctx, path)
 		c.Env = withoutNotify(environ)
-		c.Stdin, c.Stdout, c.Stderr = bytes.NewReader(stdin), &stdout, &stderr
+		c.Stdin, c.Stdout, c.Stderr = bytes.NewReader(stdin), &out.stdout, &out.stderr
 		c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 		c.Cancel = func() error { return syscall.Kill(-c.Process.Pid, syscall.SIGKILL) }
 		c.WaitDelay = drain
@@ -84,15 +84,15 @@ func (r *runner) run(ctx context.Context, path string, stdin []byte, environ []s
 	case errors.Is(err, exec.ErrWaitDelay):
 		// The plugin succeeded; a child of its keeps the pipe.
 	case err != nil:
-		return nil, r.failure(ctx, filepath.Base(path), commandOf(environ), err, &stdout, &stderr)
+		return nil, r.failure(ctx, filepath.Base(path), commandOf(environ), err, &out)
 	}
-	if stdout.over {
+	if out.stdout.over {
 		return nil, fmt.Errorf("plugin %s printed more than %d bytes", filepath.Base(path), maxOutput)
 	}
-	if err := checkOutput(stdout.buf); err != nil {
+	if err := checkOutput(out.stdout.buf); err != nil {
 		return nil, fmt.Errorf("plugin %s: %w", filepath.Base(path), err)
 	}
-	return stdout.buf, nil
+	return out.stdout.buf, nil
 }
 
 // checkOutput refuses output on which libcni would panic: lists with null in
@@ -130,17 +130,17 @@ func start(ctx context.Context, command func() *exec.Cmd) (*exec.Cmd, error) {
 }
 
 // failure says what went wrong, in the plugin's words if it had any.
-func (r *runner) failure(ctx context.Context, name, command string, err error, stdout, stderr *limited) error {
+func (r *runner) failure(ctx context.Context, name, command string, err error, out *output) error {
 	if cause := ctx.Err(); errors.Is(cause, context.DeadlineExceeded) {
 		return fmt.Errorf("plugin %s did not end its %s within %s and was killed: %w", name, command, r.timeout, cause)
 	} else if cause != nil {
 		return fmt.Errorf("plugin %s was killed during its %s: %w", name, command, cause)
 	}
 	printed := &types.Error{}
-	if json.Unmarshal(stdout.buf, printed) == nil && printed.Msg != "" {
+	if json.Unmarshal(out.stdout.buf, printed) == nil && printed.Msg != "" {
 		return printed
 	}
-	text := strings.TrimSpace(string(stderr.buf) + " " + string(stdout.buf))
+	text := strings.TrimSpace(string(out.stderr.buf) + " " + string(out.stdout.buf))
 	if len(text) > 1000 {
 		text = text[:1000] + "..."
 	}
@@ -172,6 +172,11 @@ func withoutNotify(environ []string) []string {
 		out = append(out, kv)
 	}
 	return out
+}
+
+// output is what a plugin printed.
+type output struct {
+	stdout, stderr limited
 }
 
 // limited is a buffer that drops what exceeds maxOutput.
