@@ -33,6 +33,9 @@ type Stack struct {
 // nodes. What is written to it is not synced when it goes, nor may the upper
 // directory be mounted again after the machine crashed (option volatile).
 func Mount(s Stack, target string) error {
+	if len(s.Lowers) > MaxLayers {
+		return fmt.Errorf("cannot mount %d layers on %s: the kernel takes %d", len(s.Lowers), target, MaxLayers)
+	}
 	var err error
 	if newMountAPI() {
 		err = s.attach(target)

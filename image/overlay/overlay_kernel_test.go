@@ -115,6 +115,9 @@ func TestTooManyForOldKernels(t *testing.T) {
 	if err := s.mount(t.TempDir()); !errors.Is(err, unix.E2BIG) {
 		t.Errorf("error %v", err)
 	}
+	if err := Mount(s, t.TempDir()); err == nil || !strings.Contains(err.Error(), "500") {
+		t.Errorf("error %v", err)
+	}
 }
 
 func TestUnmountOfNothing(t *testing.T) {
