@@ -81,7 +81,7 @@ func BenchmarkMemory(b *testing.B) {
 	p := newPod(b)
 	for b.Loop() {
 		k := p.run()
-		time.Sleep(3 * time.Second)
+		time.Sleep(8 * time.Second)
 		for _, key := range []string{"Anonymous", "Rss"} {
 			b.ReportMetric(smaps(b, p.Pid(), key), key+"-KiB")
 		}

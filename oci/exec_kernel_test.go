@@ -231,6 +231,32 @@ func TestTerminalExecHangup(t *testing.T) {
 	}
 }
 
+// A client that only has no more input still gets the output.
+func TestTerminalExecInputEnds(t *testing.T) {
+	p := newPod(t)
+	k := p.run()
+	ours, theirs := socketPair(t)
+	e, err := p.Exec(p.context(), oci.ExecOptions{
+		ID: k.create.ID, ExecID: execID(), Stdio: oci.Stdio{Stdin: theirs},
+		Process: processJSON(t, func(s *specs.Process) {
+			s.Terminal, s.Args = true, []string{"/bin/sh", "-c", "sleep 0.2; echo late"}
+		}),
+	})
+	theirs.Close()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Shutdown(int(ours.Fd()), unix.SHUT_WR); err != nil {
+		t.Fatal(err)
+	}
+	if out, _ := io.ReadAll(ours); string(out) != "late\r\n" {
+		t.Errorf("output %q", out)
+	}
+	if exit, err := e.Wait(p.context()); err != nil || exit.Code != 0 {
+		t.Errorf("exit %+v, %v", exit, err)
+	}
+}
+
 func TestTerminalContainer(t *testing.T) {
 	p := newPod(t)
 	k := p.run(terminal, func(k *kit) { k.create.Stdin = true }, script("stty size; read x; echo got $x; stty size; exit 6"))

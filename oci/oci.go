@@ -39,17 +39,20 @@ type Shim interface {
 	// Info asks for the state of every container.
 	Info(ctx context.Context) (Info, error)
 	// Create prepares a container from its bundle, ready for Start. On an
-	// error nothing of the container is left.
+	// error nothing of the container is left, and one that wraps ErrCommand
+	// says that its command cannot be executed.
 	Create(ctx context.Context, o CreateOptions) (pid int, err error)
 	// Start lets a created container run.
 	Start(ctx context.Context, id string) error
 	// Signal sends a signal to the container's init, or with all to each of
-	// its processes. It is no error that they have ended.
+	// its processes. It is no error that they have ended. A container that was
+	// not started yet heeds SIGKILL alone.
 	Signal(ctx context.Context, id string, sig int, all bool) error
 	// Delete removes a container that has stopped, or was never started, and
 	// its cgroup; it is idempotent. A running one is an error.
 	Delete(ctx context.Context, id string) error
-	// Exec starts a process in a running container.
+	// Exec starts a process in a running container; an error that wraps
+	// ErrCommand says that there is no such command, or working directory.
 	Exec(ctx context.Context, o ExecOptions) (Process, error)
 	// Attach joins stdio to the container's; it blocks until the container
 	// or the streams end, or ctx is done.
@@ -65,7 +68,8 @@ type Shim interface {
 	Events(ctx context.Context) (<-chan Exit, error)
 	// Shutdown ends a shim that has no containers left and waits for its end.
 	Shutdown(ctx context.Context) error
-	// Kill ends the shim's process without ceremony.
+	// Kill ends the shim's process without ceremony, which leaves containers
+	// running without a parent, and Dir/ns/pid mounted if it was made.
 	Kill() error
 	// Done is closed once the shim's process has ended.
 	Done() <-chan struct{}
@@ -93,8 +97,12 @@ type ExecOptions struct {
 
 // Stdio are the process's or the attached client's ends of the streams; nil
 // ones are absent. Exec and Attach hand over duplicates: the caller closes its
-// own. For a terminal, Stdin is one end of a socket pair which carries both
-// directions, and Stdout and Stderr are nil.
+// own. They become descriptors of an exec's process, which can open /dev/stdout
+// again only if that is a pipe, not a socket. The other ends see the end of the
+// stream when the process, and all that inherited it, have ended. For a
+// terminal, Stdin is one end of a socket pair which carries both directions, and
+// Stdout and Stderr are nil; all output has arrived when it ends, which it does
+// soon after the process has.
 type Stdio struct {
 	Stdin, Stdout, Stderr *os.File
 }

@@ -4,8 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
-	"os"
 	"path/filepath"
 	"syscall"
 	"time"
@@ -228,50 +226,5 @@ func (c *container) retire(e *execution) {
 		if !g.remove() {
 			c.stale = append(c.stale, g)
 		}
-	}
-}
-
-// terminal carries data between a terminal's master and a client.
-type terminal struct {
-	master *os.File
-	client *stdio
-	ended  chan struct{} // all output has been carried
-}
-
-// newTerminal starts carrying. It owns the master and the client's streams. The
-// client's stdin, a socket, carries both directions unless there is a stdout.
-func newTerminal(master *os.File, client *stdio, guard func(string, func())) *terminal {
-	t := &terminal{master: master, client: client, ended: make(chan struct{})}
-	out := client.stdout
-	if out == nil {
-		out = client.stdin
-	}
-	guard("terminal output", func() {
-		defer close(t.ended)
-		if out != nil {
-			_, _ = io.Copy(out, master)
-		}
-		// The client has gone, or all who had the terminal open: hang up.
-		master.Close()
-		client.close()
-	})
-	if client.stdin != nil {
-		guard("terminal input", func() {
-			_, _ = io.Copy(master, client.stdin)
-			if client.stdout == nil {
-				master.Close() // the one socket is closed: the client has gone
-			}
-		})
-	}
-	return t
-}
-
-// drain waits, for a bounded time, until the output has reached the client.
-func (t *terminal) drain() {
-	select {
-	case <-t.ended:
-	case <-time.After(drainTimeout):
-		_ = t.master.SetReadDeadline(time.Now())
-		<-t.ended
 	}
 }

@@ -8,8 +8,9 @@ import (
 )
 
 // tidyDelay is how long the shim must have been quiet before memory is given
-// back, so that a series of requests pays once.
-const tidyDelay = time.Second
+// back, so that a series of requests pays once, and a burst of pod starts not at all
+// while it lasts.
+const tidyDelay = 5 * time.Second
 
 // tidier gives memory back to the kernel after work that leaves much garbage.
 // No timer runs while the shim is idle.

@@ -1,0 +1,69 @@
+package shim
+
+import (
+	"io"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// terminal carries data between a terminal's master and a client.
+type terminal struct {
+	master *os.File
+	client *stdio
+	ended  chan struct{} // all output has been carried
+}
+
+// newTerminal starts carrying. It owns the master and the client's streams. The
+// client's stdin, a socket, carries both directions unless there is a stdout.
+func newTerminal(master *os.File, client *stdio, guard func(string, func())) *terminal {
+	t := &terminal{master: master, client: client, ended: make(chan struct{})}
+	out := client.stdout
+	if out == nil {
+		out = client.stdin
+	}
+	guard("terminal output", func() {
+		defer close(t.ended)
+		if out != nil {
+			_, _ = io.Copy(out, master)
+		}
+		// The client has gone, or all who had the terminal open: hang up.
+		master.Close()
+		client.close()
+	})
+	if client.stdin != nil {
+		guard("terminal input", func() {
+			_, _ = io.Copy(master, client.stdin)
+			if client.stdout == nil {
+				awaitHangup(client.stdin)
+				master.Close()
+			}
+		})
+	}
+	return t
+}
+
+// drain waits, for a bounded time, until the output has reached the client.
+func (t *terminal) drain() {
+	select {
+	case <-t.ended:
+	case <-time.After(drainTimeout):
+		_ = t.master.SetReadDeadline(time.Now())
+		<-t.ended
+	}
+}
+
+// awaitHangup waits until a socket's peer has closed it altogether, as opposed
+// to having said that it will send nothing more, or until it is closed here.
+func awaitHangup(f *os.File) {
+	conn, err := f.SyscallConn()
+	if err != nil {
+		return
+	}
+	_ = conn.Read(func(fd uintptr) bool {
+		fds := []unix.PollFd{{Fd: int32(fd)}}
+		_, err := unix.Poll(fds, 0)
+		return err == nil && fds[0].Revents&(unix.POLLHUP|unix.POLLERR) != 0
+	})
+}
