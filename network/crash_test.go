@@ -14,7 +14,12 @@ import (
 func TestMain(m *testing.M) {
 	if dir := os.Getenv("NETWORK_TEST_VICTIM"); dir != "" {
 		n, err := New(Options{ConfDir: dir + "/net.d", BinDirs: []string{dir + "/bin"}, CacheDir: dir + "/cache"})
-		if err == nil {
+		if err == nil && os.Getenv("NETWORK_TEST_DETACH") != "" {
+			n.o.PluginTimeout = 300 * time.Millisecond
+			if err = n.Detach(context.Background(), pod("p1")); err == nil {
+				os.Exit(0)
+			}
+		} else if err == nil {
 			_, err = n.Attach(context.Background(), pod("p1"))
 		}
 		panic(err)
@@ -58,5 +63,39 @@ echo added >>$d/order
 	}
 	if n := r.records(); n != 0 {
 		t.Errorf("%d records left", n)
+	}
+}
+
+// The plugin that the killed daemon left behind hangs for good: the next daemon,
+// which has to be a younger process, kills it and its child.
+func TestKilledDuringHangingAdd(t *testing.T) {
+	r := newRig(t, nil)
+	r.plugin("one", `[ $CNI_COMMAND = ADD ] || exit 0
+sleep 1000 &
+echo $! >$d/child
+wait`)
+	r.config("10-a.conflist", list("1.0.0", "net-a", "one"))
+	victim := exec.Command("/proc/self/exe")
+	victim.Env = append(os.Environ(), "NETWORK_TEST_VICTIM="+r.d)
+	if err := victim.Start(); err != nil {
+		t.Fatal(err)
+	}
+	for i := 0; r.read("child") == "" && i < 500; i++ {
+		time.Sleep(10 * time.Millisecond)
+	}
+	if err := victim.Process.Signal(syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	_ = victim.Wait()
+	next := exec.Command("/proc/self/exe")
+	next.Env = append(os.Environ(), "NETWORK_TEST_VICTIM="+r.d, "NETWORK_TEST_DETACH=1")
+	if out, err := next.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	if child := strings.TrimSpace(r.read("child")); !gone(child) {
+		t.Errorf("process %s, which the plugin started, lives", child)
+	}
+	if got := r.calls("one"); got != "ADD p1,DEL p1" || r.records() != 0 {
+		t.Errorf("calls %s, %d records", got, r.records())
 	}
 }

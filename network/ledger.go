@@ -59,7 +59,8 @@ func (n *Network) ledgerPath(podID string) string {
 }
 
 // openLedger opens and locks the pod's file. Without create, a missing file is
-// an error that wraps os.ErrNotExist. Close it.
+// an error that wraps os.ErrNotExist. Plugins that an earlier daemon left running
+// are waited for as long as a plugin may take, and then killed. Close it.
 func (n *Network) openLedger(ctx context.Context, podID string, create bool) (*ledger, error) {
 	if podID == "" || filepath.Base(podID) != podID {
 		return nil, fmt.Errorf("invalid pod id %q", podID)
@@ -69,16 +70,21 @@ func (n *Network) openLedger(ctx context.Context, podID string, create bool) (*l
 	if create {
 		flags |= os.O_CREATE
 	}
-	ctx, cancel := context.WithTimeout(ctx, n.o.PluginTimeout)
-	defer cancel()
 	for {
 		f, err := os.OpenFile(path, flags, 0o600)
 		if err != nil {
 			return nil, fmt.Errorf("cannot open the pod's network record: %w", err)
 		}
-		if err := lock(ctx, f); err != nil {
+		err = lock(ctx, f, n.o.PluginTimeout)
+		if errors.Is(err, errLocked) && ctx.Err() == nil {
+			for _, pid := range endOrphans(path) {
+				n.log.Warnf("killed process %d: a CNI plugin of pod %s that an earlier daemon started and that has not ended in %s", pid, podID, n.o.PluginTimeout)
+			}
+			err = lock(ctx, f, drain)
+		}
+		if err != nil {
 			f.Close()
-			return nil, fmt.Errorf("an earlier network operation of pod %s has not ended: %w", podID, err)
+			return nil, fmt.Errorf("cannot begin a network operation of pod %s: %w", podID, err)
 		}
 		if isAt(f, path) {
 			return &ledger{f: f, path: path}, nil
@@ -87,15 +93,23 @@ func (n *Network) openLedger(ctx context.Context, podID string, create bool) (*l
 	}
 }
 
-func lock(ctx context.Context, f *os.File) error {
+// errLocked: the wait was in vain.
+var errLocked = errors.New("an earlier one has not ended")
+
+// lock waits for the file's lock until ctx ends or the time is up.
+func lock(ctx context.Context, f *os.File, limit time.Duration) error {
+	deadline := time.Now().Add(limit)
 	for pause := time.Millisecond; ; pause = min(2*pause, 50*time.Millisecond) {
 		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) {
 			return err
 		}
+		if time.Now().After(deadline) {
+			return errLocked
+		}
 		select {
 		case <-ctx.Done():
-			return ctx.Err()
+			return fmt.Errorf("%w: %w", errLocked, ctx.Err())
 		case <-time.After(pause):
 		}
 	}
