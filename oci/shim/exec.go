@@ -32,7 +32,6 @@ type execution struct {
 
 // exec starts a process in a running container.
 func (c *container) exec(r *api.ExecRequest, io *stdio) (e *execution, err error) {
-	expectMigration()
 	var spec specs.Process
 	if err := json.Unmarshal(r.Process, &spec); err != nil {
 		return nil, fmt.Errorf("cannot parse the process: %v", err)
@@ -49,6 +48,7 @@ func (c *container) exec(r *api.ExecRequest, io *stdio) (e *execution, err error
 		c.forgetExec(e.id)
 		return nil, err
 	}
+	expectMigration()
 	e.process.SubCgroupPaths = e.group.paths
 	if err := e.start(io, spec.Terminal); err != nil {
 		c.forgetExec(e.id)
@@ -166,9 +166,18 @@ func (e *execution) wait(ctx context.Context) (*api.Exit, error) {
 	}
 }
 
-// kill ends the process and all that it started.
+// kill ends the process and all that it started, and returns once it is reaped:
+// until then it is a zombie that others in the container see.
 func (e *execution) kill(ctx context.Context) error {
-	return e.group.kill(ctx)
+	if err := e.group.kill(ctx); err != nil {
+		return err
+	}
+	select {
+	case <-e.done:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // registerExec notes an exec and returns a number for it that is unique in the
