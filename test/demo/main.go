@@ -180,14 +180,33 @@ func (s *shell) run(ctx context.Context, args ...string) string {
 	if s.err != nil {
 		return ""
 	}
-	fmt.Println("$ crictl " + strings.Join(args, " "))
+	fmt.Println("$ crictl " + s.short(args))
 	cmd := exec.CommandContext(ctx, harness.Tool("crictl"), append([]string{"--config", filepath.Join(s.node.Dir, "crictl.yaml")}, args...)...)
 	out, err := cmd.CombinedOutput()
-	fmt.Print(string(out))
+	fmt.Print(strings.TrimPrefix(string(out), clear))
 	if err != nil {
 		s.err = fmt.Errorf("crictl %s: %w", args[0], err)
 	}
 	return strings.TrimSpace(string(out))
+}
+
+// clear is what crictl sends to a terminal before a table of statistics.
+const clear = "\033[2J\033[H"
+
+// short is a command as one would type it: in the node's directory, and with as
+// much of an id as is needed.
+func (s *shell) short(args []string) string {
+	words := make([]string, len(args))
+	for i, a := range args {
+		switch {
+		case len(a) == 64:
+			a = a[:12]
+		case strings.ContainsAny(a, "; $"):
+			a = "'" + a + "'"
+		}
+		words[i] = strings.TrimPrefix(a, s.node.Dir+"/")
+	}
+	return strings.Join(words, " ")
 }
 
 // configs writes the pod's and the container's configuration.
@@ -195,6 +214,7 @@ func (s *shell) configs() (pod, container string, err error) {
 	pod, container = filepath.Join(s.node.Dir, "pod.json"), filepath.Join(s.node.Dir, "container.json")
 	podJSON := fmt.Sprintf(`{
   "metadata": {"name": "web", "namespace": "demo", "uid": "1"},
+  "labels": {"io.kubernetes.pod.name": "web", "io.kubernetes.pod.namespace": "demo", "io.kubernetes.pod.uid": "1"},
   "hostname": "web",
   "log_directory": %q,
   "linux": {"cgroup_parent": %q}
@@ -202,6 +222,7 @@ func (s *shell) configs() (pod, container string, err error) {
 `, filepath.Join(s.node.Dir, "logs"), "/"+s.node.Name)
 	containerJSON := fmt.Sprintf(`{
   "metadata": {"name": "nginx"},
+  "labels": {"io.kubernetes.pod.name": "web", "io.kubernetes.pod.namespace": "demo", "io.kubernetes.pod.uid": "1"},
   "image": {"image": %q},
   "log_path": "nginx.log",
   "linux": {"resources": {"memory_limit_in_bytes": 134217728}}
