@@ -102,6 +102,19 @@ func TestManualPage(t *testing.T) {
 	}
 }
 
+// What is shipped beside the daemon names the daemon's own defaults.
+func TestShippedFiles(t *testing.T) {
+	for file, want := range map[string]string{
+		"../../contrib/crictl.yaml":               "runtime-endpoint: unix://" + conf.Default().API.Listen,
+		"../../contrib/systemd/criruntime.socket": "ListenStream=" + conf.Default().API.Listen,
+	} {
+		b, err := os.ReadFile(file)
+		if err != nil || !strings.Contains(string(b), want+"\n") {
+			t.Errorf("%s does not say %q (%v)", file, want, err)
+		}
+	}
+}
+
 func TestClaim(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "a", "b")
 	first, err := claim(dir, time.Time{})
