@@ -449,5 +449,5 @@ func TestUpdateContainer(t *testing.T) {
 	if err := m.UpdateContainer(bg, ctr, spec.Resources{CPUShares: 1}); !errors.Is(err, ErrState) {
 		t.Errorf("exited: %v", err)
 	}
-	check(t, m.ReopenLog(bg, ctr))
+	check(t, m.ReopenLog(bg, ctr)) // it has no log
 }

@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -190,7 +191,7 @@ func TestRestartWithHungShim(t *testing.T) {
 	w := newWorld(t)
 	pod, ctr := startedPod(t, w.manager())
 	c := w.crashed()
-	c.fail("connect", fault{times: 1, block: make(chan struct{})})
+	c.fail("connect", fault{times: -1, block: make(chan struct{})})
 	m := c.manager()
 	if p := must(m.Pod(pod))(t); p.State != PodNotReady {
 		t.Errorf("pod %+v", p)
@@ -201,7 +202,13 @@ func TestRestartWithHungShim(t *testing.T) {
 	if c.called("kill cgroup") != 0 {
 		t.Error("its containers were killed")
 	}
+	if err := m.StartContainer(bg, ctr); !errors.Is(err, ErrState) {
+		t.Errorf("start: %v", err)
+	}
 	check(t, m.StopPod(bg, pod))
+	if c.called("kill hung") != 1 {
+		t.Error("the shim was not killed")
+	}
 	check(t, m.RemovePod(bg, pod))
 	c.expectNothingLeft()
 }

@@ -31,6 +31,8 @@ type kernel struct {
 	cgroupKill   func(ctx context.Context, path string) error
 	cgroupRemove func(ctx context.Context, path string) error
 
+	killHung func(ctx context.Context, dir string) error
+
 	user    func(root string, s *spec.Security, imageUser string) (spec.User, error)
 	devices func(c *spec.Container) ([]spec.ResolvedDevice, error)
 }
@@ -47,6 +49,7 @@ func hostKernel() *kernel {
 		cgroupPids:      cgroup.Pids,
 		cgroupKill:      cgroup.KillAll,
 		cgroupRemove:    cgroup.Remove,
+		killHung:        killHung,
 		user:            rootfs.ResolveUser,
 		devices:         host.Devices,
 	}

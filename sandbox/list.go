@@ -97,9 +97,13 @@ func (p *pod) status() *PodStatus { return podStatus(p.Load()) }
 func podStatus(r *store.Record) *PodStatus {
 	s := &PodStatus{
 		ID: r.ID, Config: r.Config, Handler: r.Handler, State: podState(r), CreatedAt: r.CreatedAt,
-		NetNS: r.NetNS, Pid: r.ShimPid, Cgroup: r.Cgroup,
+		NetNS: r.NetNS, Cgroup: r.Cgroup,
 	}
-	if r.Network != nil {
+	if r.State == lifecycle.PodReady {
+		s.Pid = r.ShimPid
+	}
+	// A stopped pod's addresses may be another's by now.
+	if r.Network != nil && r.State != lifecycle.PodStopped && r.State != lifecycle.PodRemoving {
 		s.IPs = r.Network.IPs
 	}
 	return s

@@ -26,6 +26,9 @@ const (
 	stepContainers = "containers"
 )
 
+// shimUndoLimit is for a shim that does not answer.
+const shimUndoLimit = time.Minute
+
 // networkUndoLimit is for plugins that wait for a daemon of their own.
 const networkUndoLimit = time.Minute
 
@@ -47,7 +50,7 @@ func (p *pod) plan() steps.Plan {
 			{Name: stepShm, Needs: local, Skip: !ownIPC, Do: p.mountShm, Undo: p.unmountShm},
 		},
 		{
-			{Name: stepShim, Needs: local, Do: p.startShim, Undo: p.endShim},
+			{Name: stepShim, Needs: local, Do: p.startShim, Undo: p.endShim, UndoLimit: shimUndoLimit},
 			{
 				Name: stepNetwork, Needs: []string{stepFiles, stepNamespaces}, Skip: hostNetwork,
 				Do: p.attach, Undo: p.detach, UndoLimit: networkUndoLimit,
@@ -159,7 +162,10 @@ func (p *pod) startShim(ctx context.Context) error {
 func (p *pod) endShim(ctx context.Context) error {
 	s, err := p.findShim(ctx)
 	if err != nil {
-		return err
+		p.log().WithError(err).Warn("killing a shim that does not answer")
+		if err := p.m.kernel.killHung(ctx, p.Dir()); err != nil {
+			return err
+		}
 	}
 	if s != nil {
 		if err := p.stopShim(ctx, s); err != nil {
@@ -195,7 +201,9 @@ func (p *pod) findShim(ctx context.Context) (oci.Shim, error) {
 	if h == nil {
 		return nil, failure(ErrUnavailable, "the runtime handler %q of the pod is no longer configured", r.Handler)
 	}
-	s, err := h.Connect(ctx, p.shimOptions())
+	call, cancel := context.WithTimeout(ctx, p.m.times.shim)
+	defer cancel()
+	s, err := h.Connect(call, p.shimOptions())
 	if errors.Is(err, oci.ErrGone) {
 		return nil, nil
 	}

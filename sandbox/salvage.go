@@ -51,7 +51,8 @@ func (m *Manager) salvageShim(ctx context.Context, d store.Damaged) error {
 			continue
 		}
 		if err != nil {
-			return fmt.Errorf("cannot tell whether a shim of handler %q lives: %w", name, err)
+			m.log.WithError(err).WithField("pod", d.ID).WithField("handler", name).Warn("killing a shim that does not answer")
+			return m.kernel.killHung(ctx, d.Dir)
 		}
 		defer s.Close()
 		return m.endForeignShim(ctx, s)

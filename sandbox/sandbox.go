@@ -196,8 +196,10 @@ func (m *Manager) Close() error {
 
 // Ready is nil twice, or says what is missing to run pods.
 func (m *Manager) Ready(ctx context.Context) (runtime, network error) {
-	if _, err := os.Stat(m.o.State); err != nil {
-		runtime = fmt.Errorf("cannot use the state directory: %w", err)
+	for _, dir := range []string{m.o.State, m.o.Root} {
+		if _, err := os.Stat(dir); err != nil {
+			runtime = fmt.Errorf("cannot use a directory of the runtime: %w", err)
+		}
 	}
 	return runtime, m.o.Network.Status(ctx)
 }

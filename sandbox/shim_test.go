@@ -327,7 +327,7 @@ func (s *fakeShim) Exec(ctx context.Context, o oci.ExecOptions) (oci.Process, er
 	if err != nil {
 		return nil, err
 	}
-	x := &fakeProcess{done: make(chan struct{}), killed: make(chan struct{})}
+	x := &fakeProcess{done: make(chan struct{}), killed: make(chan struct{}), over: s.w.over}
 	stdio := oci.Stdio{Stdin: dup(o.Stdio.Stdin), Stdout: dup(o.Stdio.Stdout), Stderr: dup(o.Stdio.Stderr)}
 	go x.run(p, stdio)
 	return x, nil
@@ -335,6 +335,7 @@ func (s *fakeShim) Exec(ctx context.Context, o oci.ExecOptions) (oci.Process, er
 
 type fakeProcess struct {
 	done, killed chan struct{}
+	over         <-chan struct{} // the world's end
 	once         sync.Once
 	code         int32
 	sizes        []uint16
@@ -360,7 +361,7 @@ func (x *fakeProcess) run(p specs.Process, s oci.Stdio) {
 	case "daemon": // ends and leaves somebody who holds the output open
 		fmt.Fprint(out, "started")
 		held := dup(out)
-		go func() { <-x.killed; held.Close() }()
+		go func() { <-x.over; held.Close() }()
 	case "sleep":
 		<-x.killed
 		x.code = 137

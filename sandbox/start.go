@@ -38,6 +38,9 @@ func (m *Manager) StartContainer(ctx context.Context, id string) error {
 // start runs the start to its end even if the client has gone: a half-started
 // container helps nobody. Precondition: the gates are held.
 func (c *container) start(ctx context.Context) error {
+	if s := c.pod.Load().State; s != lifecycle.PodReady {
+		return failure(ErrState, "its pod is %s", s)
+	}
 	r, _ := c.record()
 	switch r.State {
 	case lifecycle.ContainerRunning:

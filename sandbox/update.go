@@ -89,16 +89,20 @@ func merge(old, changes *spec.Resources) *spec.Resources {
 	return &r
 }
 
-// ReopenLog opens a container's log again after a rotation. A container that
-// has exited, or has no log, has nothing to reopen; that is no error.
+// ReopenLog opens a container's log again after a rotation. One that has exited
+// writes no more: that is an ErrState, and no file is made. One without a log
+// has nothing to reopen.
 func (m *Manager) ReopenLog(ctx context.Context, id string) error {
 	c, err := m.index.container(id)
 	if err != nil {
 		return fmt.Errorf("cannot reopen the log of container %s: %w", id, err)
 	}
 	r, _ := c.record()
-	if r.LogPath == "" || !r.State.Alive() {
+	if r.LogPath == "" {
 		return nil
+	}
+	if !r.State.Alive() {
+		return failure(ErrState, "cannot reopen the log of container %s: it is %s", c.id, r.State)
 	}
 	s, err := c.pod.running()
 	if err == nil {
@@ -106,7 +110,7 @@ func (m *Manager) ReopenLog(ctx context.Context, id string) error {
 		defer cancel()
 		err = s.ReopenLog(call, c.id)
 	}
-	if err != nil && c.alive() {
+	if err != nil {
 		return classify(fmt.Errorf("cannot reopen the log of container %s: %w", c.id, err))
 	}
 	return nil

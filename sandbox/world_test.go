@@ -43,6 +43,7 @@ type world struct {
 	bootID string
 
 	managers []*Manager
+	over     chan struct{} // closed at the end
 }
 
 // fault makes an operation fail so many times, before or after its effect.
@@ -57,7 +58,7 @@ type fault struct {
 func newWorld(t testing.TB) *world {
 	w := &world{
 		t: t, dir: t.TempDir(), things: map[string]bool{}, shims: map[string]*machineShim{},
-		faults: map[string]*fault{}, bootID: "boot-1",
+		faults: map[string]*fault{}, bootID: "boot-1", over: make(chan struct{}),
 	}
 	t.Cleanup(w.stop)
 	return w
@@ -70,6 +71,7 @@ func (w *world) stop() {
 		}
 	}
 	w.managers = nil
+	close(w.over)
 }
 
 // manager starts a daemon in the world.
@@ -92,7 +94,7 @@ func (w *world) tryManager() (*Manager, error) {
 	times := defaultTimes()
 	times.shim, times.kill, times.drain, times.linger = time.Second, 300*time.Millisecond, 100*time.Millisecond, 100*time.Millisecond
 	m, err := New(context.Background(), Options{
-		State: filepath.Join(w.dir, "state"), NetNSDir: filepath.Join(w.dir, "netns"),
+		State: filepath.Join(w.dir, "state"), Root: w.dir, NetNSDir: filepath.Join(w.dir, "netns"),
 		Images: fakeImages{w}, Network: fakeNetwork{w},
 		Handlers:       map[string]oci.Handler{"default": fakeHandler{w}},
 		DefaultHandler: "default",
@@ -291,6 +293,14 @@ func (w *world) kernel() *kernel {
 		},
 		cgroupRemove: func(ctx context.Context, path string) error {
 			return w.call(ctx, "remove cgroup", w.drop("cgroup", path))
+		},
+		killHung: func(ctx context.Context, dir string) error {
+			return w.call(ctx, "kill hung", func() error {
+				if s := w.shims[filepath.Base(dir)]; s != nil {
+					s.die()
+				}
+				return nil
+			})
 		},
 		user: func(string, *spec.Security, string) (spec.User, error) {
 			return spec.User{UID: 1, GID: 2, Groups: []uint32{2, 3}}, w.call(ctx, "user", func() error { return nil })
