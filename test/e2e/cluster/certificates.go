@@ -40,6 +40,7 @@ func newAuthority(dir string) (*authority, error) {
 	self := template(subject{user: "criruntime e2e"})
 	self.IsCA, self.BasicConstraintsValid = true, true
 	self.KeyUsage |= x509.KeyUsageCertSign
+	self.ExtKeyUsage = nil // it would bind what is signed
 	var err error
 	if a.cert, a.key, err = a.sign("ca", self, nil); err != nil {
 		return nil, err

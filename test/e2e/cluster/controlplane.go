@@ -129,10 +129,7 @@ func (c *ControlPlane) etcd(ctx context.Context) error {
 }
 
 func (c *ControlPlane) apiServer(ctx context.Context) error {
-	health := func(ctx context.Context) error {
-		return c.Client.Discovery().RESTClient().Get().AbsPath("/readyz").Do(ctx).Error()
-	}
-	return c.run(ctx, health, "kube-apiserver",
+	return c.run(ctx, c.health(c.ports.api), "kube-apiserver",
 		"--etcd-servers="+c.Etcd(),
 		"--bind-address=127.0.0.1", "--advertise-address=127.0.0.1", fmt.Sprintf("--secure-port=%d", c.ports.api),
 		"--endpoint-reconciler-type=none", // a loopback address cannot be an endpoint
@@ -148,14 +145,14 @@ func (c *ControlPlane) apiServer(ctx context.Context) error {
 }
 
 func (c *ControlPlane) controllerManager(ctx context.Context) error {
-	return c.run(ctx, c.healthz(c.ports.manager), "kube-controller-manager", append(c.component("controller-manager", c.ports.manager),
+	return c.run(ctx, c.health(c.ports.manager), "kube-controller-manager", append(c.component("controller-manager", c.ports.manager),
 		"--use-service-account-credentials", "--root-ca-file="+c.certs.path("ca.crt"),
 		"--service-account-private-key-file="+c.certs.path("service-account.key"),
 		"--cluster-signing-cert-file="+c.certs.path("ca.crt"), "--cluster-signing-key-file="+c.certs.path("ca.key"))...)
 }
 
 func (c *ControlPlane) scheduler(ctx context.Context) error {
-	return c.run(ctx, c.healthz(c.ports.scheduler), "kube-scheduler", c.component("scheduler", c.ports.scheduler)...)
+	return c.run(ctx, c.health(c.ports.scheduler), "kube-scheduler", c.component("scheduler", c.ports.scheduler)...)
 }
 
 // component gives the flags that the controller-manager and the scheduler
@@ -170,7 +167,7 @@ func (c *ControlPlane) component(name string, port int) []string {
 	}
 }
 
-func (c *ControlPlane) healthz(port int) func(context.Context) error {
+func (c *ControlPlane) health(port int) func(context.Context) error {
 	return func(ctx context.Context) error {
 		client, err := c.httpClient()
 		if err != nil {

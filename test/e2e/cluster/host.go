@@ -195,6 +195,12 @@ func (c *Cluster) putBack() error {
 			_ = os.Remove(dir) // while a pod's is in it, it stays
 		}
 	}
+	if c.Kubelet != nil {
+		// The kubelet makes its directory a mount of its own, to share it.
+		if err := syscall.Unmount(c.Kubelet.Root(), 0); err != nil && !errors.Is(err, syscall.EINVAL) {
+			errs = append(errs, fmt.Errorf("cannot unmount %s: %w", c.Kubelet.Root(), err))
+		}
+	}
 	if _, err := os.Stat("/sys/class/net/" + c.bridge); err == nil {
 		errs = append(errs, exec.Command("ip", "link", "delete", c.bridge).Run())
 	}

@@ -74,7 +74,7 @@ func (k *Kubelet) Start(ctx context.Context, changes map[string]any) error {
 	return k.ready(ctx, 2*time.Minute, func(ctx context.Context) error { return k.nodeReady(ctx, began) })
 }
 
-// nodeReady says whether the node became or was found Ready after a time.
+// nodeReady says whether the node was found Ready after a time and takes pods.
 func (k *Kubelet) nodeReady(ctx context.Context, after time.Time) error {
 	node, err := k.control.Client.CoreV1().Nodes().Get(ctx, NodeName, metav1.GetOptions{})
 	if err != nil {
@@ -89,6 +89,9 @@ func (k *Kubelet) nodeReady(ctx context.Context, after time.Time) error {
 		}
 		if c.LastHeartbeatTime.Time.Before(after.Truncate(time.Second)) {
 			return errors.New("the node has not reported yet")
+		}
+		if len(node.Spec.Taints) > 0 {
+			return fmt.Errorf("the node is still tainted: %v", node.Spec.Taints)
 		}
 		return nil
 	}

@@ -20,8 +20,8 @@ type Process struct {
 	done chan struct{} // closed once cmd.Wait has returned
 }
 
-// start runs a program; its output is appended to the file log. It is sent
-// SIGTERM should this process die first.
+// start runs a program; its output is appended to the file log. It is
+// killed should this process die first.
 func start(log, program string, args ...string) (*Process, error) {
 	out, err := os.OpenFile(log, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
@@ -30,7 +30,7 @@ func start(log, program string, args ...string) (*Process, error) {
 	defer out.Close()
 	p := &Process{cmd: exec.Command(program, args...), log: log, done: make(chan struct{})}
 	p.cmd.Stdout, p.cmd.Stderr = out, out
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGTERM}
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL}
 	if err := p.cmd.Start(); err != nil {
 		return nil, fmt.Errorf("cannot start %s: %w", program, err)
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -105,8 +106,8 @@ type Call struct {
 	Code    string // gRPC's name of the failure, "" for success
 }
 
-// Calls are the requests that mention every one of the words and were answered
-// until now, in the order of their answers.
+// Calls are the requests that mention any of the words and were answered until
+// now, in the order of their answers.
 func (r *Runtime) Calls(words ...string) ([]Call, error) {
 	f, err := os.Open(r.path("criruntime.log"))
 	if err != nil {
@@ -119,20 +120,11 @@ func (r *Runtime) Calls(words ...string) ([]Call, error) {
 	for lines.Scan() {
 		var c Call
 		// Lines of another form are panics and the like.
-		if json.Unmarshal(lines.Bytes(), &c) == nil && c.Method != "" && containsAll(c.Request, words) {
+		if json.Unmarshal(lines.Bytes(), &c) == nil && c.Method != "" && slices.ContainsFunc(words, func(w string) bool { return strings.Contains(c.Request, w) }) {
 			calls = append(calls, c)
 		}
 	}
 	return calls, lines.Err()
-}
-
-func containsAll(text string, words []string) bool {
-	for _, w := range words {
-		if !strings.Contains(text, w) {
-			return false
-		}
-	}
-	return true
 }
 
 // RemoveAll stops and removes every pod and image. It is what an operator does
