@@ -43,16 +43,18 @@ func cgroupOf(lc *libcontainer.Container) (*cgroup, error) {
 
 // expectMigration hastens the move of a process into a cgroup that is about to
 // happen. On cgroup v1 the first move after a quiet time waits for an RCU grace
-// period, up to ten milliseconds. A move that fails starts that period as well,
-// so one is tried while the process is being started. On v2 processes are born
-// in their cgroup.
+// period, up to ten milliseconds. Any move starts it, so the shim moves to where
+// it is, while the process is being started. On v2 processes are born in their
+// cgroup.
 func expectMigration() {
 	if cgroups.IsCgroup2UnifiedMode() {
 		return
 	}
-	const nobody = "4194305" // above any process id
 	go func() {
-		_ = cgroups.WriteFile("/sys/fs/cgroup/freezer", "cgroup.procs", nobody)
+		own, err := cgroups.ParseCgroupFile("/proc/self/cgroup")
+		if path, ok := own["freezer"]; ok && err == nil {
+			_ = cgroups.WriteFile(filepath.Join("/sys/fs/cgroup/freezer", path), "cgroup.procs", "0")
+		}
 	}()
 }
 

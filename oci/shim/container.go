@@ -100,6 +100,7 @@ func (s *Shim) container(id string) (*container, error) {
 }
 
 func (c *container) create(r *api.CreateRequest) (err error) {
+	expectMigration()
 	spec, err := loadSpec(c.bundle)
 	if err != nil {
 		return err
@@ -143,7 +144,6 @@ func (c *container) makeStreams(r *api.CreateRequest, config *configs.Config) er
 
 // startInit starts the container's first process up to its exec.
 func (c *container) startInit(spec *specs.Process) (err error) {
-	expectMigration()
 	defer c.shim.reaper.starting()()
 	defer func() {
 		if err != nil {
