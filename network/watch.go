@@ -9,7 +9,8 @@ import (
 )
 
 const (
-	// settle is how long the watcher waits for a burst of changes to end.
+	// settle is how long after a change the watcher looks, so that a burst of
+	// changes is one.
 	settle = 100 * time.Millisecond
 	// writing is how young a broken file must be to be taken for one that is
 	// being written in place.
@@ -67,8 +68,7 @@ func (n *Network) logChange(found *selection) {
 // watch notices changes of the configuration directory until ctx is done.
 func (n *Network) watch(ctx context.Context, w *fsnotify.Watcher) {
 	defer w.Close()
-	timer := time.NewTimer(0)
-	defer timer.Stop()
+	look := time.After(0)
 	for {
 		select {
 		case <-ctx.Done():
@@ -81,14 +81,16 @@ func (n *Network) watch(ctx context.Context, w *fsnotify.Watcher) {
 			if !ok {
 				return
 			}
-			timer.Reset(settle)
+			if look == nil {
+				look = time.After(settle)
+			}
 		case err, ok := <-w.Errors:
 			if !ok {
 				return
 			}
 			n.log.Warnf("watching %s: %v", n.o.ConfDir, err)
-			timer.Reset(settle)
-		case <-timer.C:
+		case <-look:
+			look = nil
 			_ = w.Add(n.o.ConfDir)
 			n.current()
 		}
