@@ -21,6 +21,12 @@ func (s *Server) serveExec(w http.ResponseWriter, r *http.Request, req *runtimea
 	w, r, end := s.begin(w, r)
 	defer end()
 	options := &remotecommand.Options{Stdin: req.GetStdin(), Stdout: req.GetStdout(), Stderr: req.GetStderr(), TTY: req.GetTty()}
+	if wantsV5(r) {
+		s.serveV5(w, r, options, func(ctx context.Context, session sandbox.Session) (int32, error) {
+			return s.runtime.Exec(ctx, req.GetContainerId(), req.GetCmd(), session)
+		})
+		return
+	}
 	remotecommand.ServeExec(w, r, &executor{s.runtime, req, options}, "", "", req.GetContainerId(), req.GetCmd(),
 		options, s.idle, creationWait, remotecommand.SupportedStreamingProtocols)
 }
@@ -29,6 +35,12 @@ func (s *Server) serveAttach(w http.ResponseWriter, r *http.Request, req *runtim
 	w, r, end := s.begin(w, r)
 	defer end()
 	options := &remotecommand.Options{Stdin: req.GetStdin(), Stdout: req.GetStdout(), Stderr: req.GetStderr(), TTY: req.GetTty()}
+	if wantsV5(r) {
+		s.serveV5(w, r, options, func(ctx context.Context, session sandbox.Session) (int32, error) {
+			return 0, s.runtime.Attach(ctx, req.GetContainerId(), session)
+		})
+		return
+	}
 	remotecommand.ServeAttach(w, r, &attacher{s.runtime, options}, "", "", req.GetContainerId(),
 		options, s.idle, creationWait, remotecommand.SupportedStreamingProtocols)
 }
@@ -41,10 +53,17 @@ func (s *Server) servePortForward(w http.ResponseWriter, r *http.Request, req *r
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
-	// The library calls the forwarder with a context of its own, which nothing
-	// ever ends.
-	portforward.ServePortForward(w, r, &forwarder{s.runtime, s.log, r.Context()}, req.GetPodSandboxId(), "",
-		options, s.idle, creationWait, portforward.SupportedProtocols)
+	serve := func(w http.ResponseWriter, r *http.Request) {
+		// The library calls the forwarder with a context of its own, which
+		// nothing ever ends.
+		portforward.ServePortForward(w, r, &forwarder{s.runtime, s.log, r.Context()}, req.GetPodSandboxId(), "",
+			options, s.idle, creationWait, portforward.SupportedProtocols)
+	}
+	if wantsTunnel(r) {
+		serveTunnel(w, r, serve)
+		return
+	}
+	serve(w, r)
 }
 
 // executor runs the command of one session.

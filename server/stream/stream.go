@@ -1,9 +1,10 @@
 // Package stream serves the streams of exec, attach and port forward over
 // HTTP, as SPDY or WebSocket connections, with the protocol handlers of
-// k8s.io/cri-streaming. A request over gRPC becomes a URL with a random token,
-// good for one connection within a minute; the bytes then flow between that
-// connection and the Runtime. The package owns tokens and connections, and
-// knows nothing of containers.
+// k8s.io/cri-streaming; the WebSocket protocols of newer clients, which that
+// does not serve, are in websocket.go and tunnel.go. A request over gRPC
+// becomes a URL with a random token, good for one connection within a minute;
+// the bytes then flow between that connection and the Runtime. The package owns
+// tokens and connections, and knows nothing of containers.
 package stream
 
 import (
