@@ -1,8 +1,3 @@
-// The number of processors is set by the launcher; looking for a CPU limit would
-// cost every container start and exec a pass over all the machine's mounts.
-//go:debug containermaxprocs=0
-//go:debug updatemaxprocs=0
-
 // Command criruntime-shim is the process that criruntime starts for each pod.
 // It is not for use by hand.
 package main
