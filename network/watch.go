@@ -69,6 +69,11 @@ func (n *Network) logChange(found *selection) {
 func (n *Network) watch(ctx context.Context, w *fsnotify.Watcher) {
 	defer w.Close()
 	look := time.After(0)
+	soon := func() {
+		if look == nil {
+			look = time.After(settle)
+		}
+	}
 	for {
 		select {
 		case <-ctx.Done():
@@ -81,14 +86,13 @@ func (n *Network) watch(ctx context.Context, w *fsnotify.Watcher) {
 			if !ok {
 				return
 			}
-			if look == nil {
-				look = time.After(settle)
-			}
+			soon()
 		case err, ok := <-w.Errors:
 			if !ok {
 				return
 			}
 			n.log.Warnf("watching %s: %v", n.o.ConfDir, err)
+			soon()
 		case <-look:
 			look = nil
 			_ = w.Add(n.o.ConfDir)
