@@ -124,6 +124,37 @@ func afterCrash(t *testing.T, w *world) {
 	w.expectNothingLeft()
 }
 
+// What a crash cut short is finished without being asked for again.
+func TestRestartFinishes(t *testing.T) {
+	for point, act := range map[string]func(m *Manager, pod, ctr string) error{
+		"StopPod/network/intent":        func(m *Manager, pod, _ string) error { return m.StopPod(bg, pod) },
+		"RemovePod/files/intent":        func(m *Manager, pod, _ string) error { return m.RemovePod(bg, pod) },
+		"RemoveContainer/rootfs/intent": func(m *Manager, _, ctr string) error { return m.RemoveContainer(bg, ctr) },
+	} {
+		t.Run(point, func(t *testing.T) {
+			w := newWorld(t)
+			var crash *world
+			w.hook = func(p string) {
+				if p == point {
+					crash = w.crashed()
+				}
+			}
+			pod, ctr := startedPod(t, w.manager())
+			check(t, act(w.managers[0], pod, ctr))
+			m := crash.manager()
+			if left := crash.leftovers(); strings.Contains(strings.Join(left, "\n"), "attached ") && point[:4] == "Stop" {
+				t.Errorf("not stopped: %q", left)
+			}
+			if n := len(m.Pods(PodFilter{})); point[:9] == "RemovePod" && n != 0 {
+				t.Errorf("%d pods", n)
+			}
+			if n := len(m.Containers(ContainerFilter{})); point[:7] == "RemoveC" && n != 0 {
+				t.Errorf("%d containers", n)
+			}
+		})
+	}
+}
+
 // startedPod has one running container.
 func startedPod(t *testing.T, m *Manager) (pod, ctr string) {
 	t.Helper()

@@ -403,10 +403,10 @@ func TestStopPodGoesOnAfterFailures(t *testing.T) {
 
 func TestHostNetworkAndIPC(t *testing.T) {
 	w := newWorld(t)
+	w.things["cgroup /kube"] = true
 	m := w.manager()
 	c := podConfig("host")
 	c.Namespaces.Network, c.Namespaces.IPC, c.CgroupParent = spec.NamespaceNode, spec.NamespaceNode, "/kube"
-	w.things["cgroup /kube"] = true
 	id := must(m.RunPod(bg, c, ""))(t)
 	p := must(m.Pod(id))(t)
 	if p.NetNS != "" || len(p.IPs) != 0 || p.Cgroup != "/kube" {
