@@ -46,7 +46,8 @@ func TestDaemonKilled(t *testing.T) {
 	cgroup := "/criruntime-test-restart"
 	defer removeCgroups(cgroup)
 	daemon := exec.Command(os.Args[0], "-test.run=^TestHelperDaemon$")
-	daemon.Env = append(os.Environ(), "CRIRUNTIME_TEST_DAEMON="+dir, "CRIRUNTIME_TEST_CGROUP="+cgroup, "CRIRUNTIME_TEST_SHIM="+shimProgram)
+	daemon.Env = append(os.Environ(), "CRIRUNTIME_TEST_DAEMON="+dir, "CRIRUNTIME_TEST_CGROUP="+cgroup, "CRIRUNTIME_TEST_SHIM="+shimProgram,
+		"TMPDIR="+t.TempDir()) // for what it leaves behind, being killed
 	out, err := daemon.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
