@@ -1,3 +1,5 @@
+//lint:file-ignore SA1019 Clients may still send the deprecated fields.
+
 package cri
 
 import (

@@ -78,7 +78,7 @@ type executor struct {
 func (e *executor) ExecInContainer(ctx context.Context, _, _, _ string, _ []string, in io.Reader, out, errs io.WriteCloser,
 	_ bool, resize <-chan remotecommand.TerminalSize, _ time.Duration,
 ) error {
-	code, err := e.runtime.Exec(ctx, e.req.GetContainerId(), e.req.GetCmd(), session(ctx, e.options, in, out, errs, resize))
+	code, err := e.runtime.Exec(ctx, e.req.GetContainerId(), e.req.GetCmd(), session(ctx, e.options, streams{in, out, errs, resize}))
 	if err == nil && code != 0 {
 		return utilexec.CodeExitError{Err: fmt.Errorf("exit code %d", code), Code: int(code)}
 	}
@@ -95,7 +95,7 @@ type attacher struct {
 func (a *attacher) AttachContainer(ctx context.Context, _, _, id string, in io.Reader, out, errs io.WriteCloser,
 	_ bool, resize <-chan remotecommand.TerminalSize,
 ) error {
-	return a.runtime.Attach(ctx, id, session(ctx, a.options, in, out, errs, resize))
+	return a.runtime.Attach(ctx, id, session(ctx, a.options, streams{in, out, errs, resize}))
 }
 
 // forwarder forwards the connections of one session.
@@ -118,24 +118,28 @@ func (f *forwarder) PortForward(_ context.Context, podID, _ string, port int32, 
 	return f.runtime.PortForward(f.session, podID, port, stream)
 }
 
-// session keeps only the streams that were asked for: over a WebSocket the
-// library hands out all of them, and the end of an input that nobody asked for
-// would close the container's.
-func session(ctx context.Context, o *remotecommand.Options, in io.Reader, out, errs io.WriteCloser,
-	resize <-chan remotecommand.TerminalSize,
-) sandbox.Session {
+// streams are what a connection offers, asked for or not.
+type streams struct {
+	in        io.Reader
+	out, errs io.WriteCloser
+	resize    <-chan remotecommand.TerminalSize
+}
+
+// session keeps only the streams that were asked for: the end of an input that
+// nobody asked for would close the container's.
+func session(ctx context.Context, o *remotecommand.Options, offered streams) sandbox.Session {
 	s := sandbox.Session{TTY: o.TTY}
 	if o.Stdin {
-		s.Stdin = in
+		s.Stdin = offered.in
 	}
 	if o.Stdout {
-		s.Stdout = out
+		s.Stdout = offered.out
 	}
 	if o.Stderr {
-		s.Stderr = errs
+		s.Stderr = offered.errs
 	}
-	if o.TTY && resize != nil {
-		s.Resize = sizes(ctx, resize)
+	if o.TTY && offered.resize != nil {
+		s.Resize = sizes(ctx, offered.resize)
 	}
 	return s
 }

@@ -57,7 +57,7 @@ func (s *Server) serveV5(w http.ResponseWriter, r *http.Request, o *remotecomman
 		}},
 	})
 	conn.SetIdleTimeout(s.idle)
-	_, streams, err := conn.Open(w, r)
+	_, channels, err := conn.Open(w, r)
 	if err != nil {
 		s.log.Debugf("a WebSocket session cannot be opened: %v", err)
 		return
@@ -68,14 +68,16 @@ func (s *Server) serveV5(w http.ResponseWriter, r *http.Request, o *remotecomman
 	if !o.Stdout {
 		first = statusChannel
 	}
-	_, _ = streams[first].Write(nil)
+	_, _ = channels[first].Write(nil)
 
 	ctx := r.Context()
 	resize := make(chan remotecommand.TerminalSize)
-	go decodeSizes(ctx, streams[resizeChannel], resize)
-	code, err := run(ctx, session(ctx, o, streams[stdinChannel], streams[stdoutChannel], streams[stderrChannel], resize))
+	go decodeSizes(ctx, channels[resizeChannel], resize)
+	code, err := run(ctx, session(ctx, o, streams{
+		in: channels[stdinChannel], out: channels[stdoutChannel], errs: channels[stderrChannel], resize: resize,
+	}))
 	if status, err := json.Marshal(outcome(code, err)); err == nil {
-		_, _ = streams[statusChannel].Write(status)
+		_, _ = channels[statusChannel].Write(status)
 	}
 }
 
