@@ -18,6 +18,11 @@ import (
 // DefaultPluginTimeout bounds each single run of a plugin.
 const DefaultPluginTimeout = 60 * time.Second
 
+// undoLimit bounds the DEL of a whole list after a failed ADD: a plugin that
+// hangs in both must not use up the time that the caller's client waits. What
+// is not done then is left to Detach.
+const undoLimit = 20 * time.Second
+
 // Options say where CNI's files are.
 type Options struct {
 	// ConfDir holds the configuration; it may appear later.
@@ -156,7 +161,7 @@ func (n *Network) attach(ctx context.Context, l *ledger, list *libcni.NetworkCon
 	if err == nil {
 		return a, nil
 	}
-	undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), n.undoTime(list))
+	undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoLimit)
 	defer cancel()
 	if undoErr := n.delete(undo, l, e); undoErr != nil {
 		return Attachment{}, fmt.Errorf("%w; and it cannot be undone: %v", err, undoErr)
@@ -221,11 +226,6 @@ func (n *Network) delete(ctx context.Context, l *ledger, e *entry) error {
 		return fmt.Errorf("network %s: %w", list.Name, err)
 	}
 	return nil
-}
-
-// undoTime is what a DEL of every plugin may take.
-func (n *Network) undoTime(list *libcni.NetworkConfigList) time.Duration {
-	return time.Duration(len(list.Plugins)) * n.o.PluginTimeout
 }
 
 // cni gives libcni a runner whose plugins hold the pod's ledger, if any.
