@@ -1,6 +1,6 @@
 // Package lifecycle holds the states of pods and containers and the one table
 // of what may follow what. It is pure: it acts on nothing, knows no record and
-// imports nothing. Whoever changes a state asks Next first and treats an
+// imports nothing but fmt. Whoever changes a state asks Next first and treats an
 // IllegalError at the edge as a refused request, inside as a defect.
 package lifecycle
 

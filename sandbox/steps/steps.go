@@ -184,10 +184,7 @@ func (r Runner) Undo(ctx context.Context, operation string, plan Plan, p Progres
 		u.left[m.Step] = true
 	}
 	for _, group := range slices.Backward(plan.Groups) {
-		// Steps of one group may need each other: what is held in the first
-		// round may be free in the next.
-		for u.round(ctx, group, only) {
-		}
+		u.group(context.WithoutCancel(ctx), group, only)
 	}
 	var remaining Progress
 	for _, m := range p {
@@ -208,19 +205,22 @@ type undoing struct {
 	errs []error
 }
 
-// round undoes, side by side, the steps of the group that nothing holds, and
-// reports whether another round can get further.
-func (u *undoing) round(ctx context.Context, group []Step, only func(step string) bool) bool {
-	before := len(u.left)
-	todo := slices.DeleteFunc(slices.Clone(group), func(s Step) bool {
-		return !u.left[s.Name] || u.held(s.Name) || only != nil && !only(s.Name)
-	})
-	var wg sync.WaitGroup
-	for _, s := range todo {
-		wg.Go(func() { u.undo(context.WithoutCancel(ctx), s) })
+// group undoes steps of a group, each once, in rounds: steps may need each
+// other, and what is held in one round may be free in the next.
+func (u *undoing) group(ctx context.Context, group []Step, only func(step string) bool) {
+	tried := map[string]bool{}
+	for {
+		todo := slices.DeleteFunc(slices.Clone(group), func(s Step) bool {
+			return !u.left[s.Name] || tried[s.Name] || u.held(s.Name) || only != nil && !only(s.Name)
+		})
+		if len(todo) == 0 {
+			return
+		}
+		u.all(ctx, todo)
+		for _, s := range todo {
+			tried[s.Name] = true
+		}
 	}
-	wg.Wait()
-	return len(u.left) < before && len(todo) < len(group)
 }
 
 // held reports whether a step that needs this one is still to be undone.

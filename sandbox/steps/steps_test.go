@@ -200,6 +200,20 @@ func TestUndoInsideAGroup(t *testing.T) {
 	expect(t, tr.take(), []string{"undo top", "undo base"})
 }
 
+// A step that fails is not tried again in the same walk.
+func TestUndoOnceInAGroup(t *testing.T) {
+	var r Runner
+	tries := 0
+	bad := Step{Name: "bad", Undo: func(context.Context) error { tries++; return errors.New("boom") }}
+	var tr trace
+	plan := Plan{Groups: [][]Step{{bad, tr.step("base", nil), tr.step("top", nil, "base")}}}
+	left, err := r.Undo(context.Background(), "", plan, Progress{{"bad", true}, {"base", true}, {"top", true}}, nil)
+	if err == nil || tries != 1 {
+		t.Errorf("error %v after %d tries", err, tries)
+	}
+	expect(t, left.Names(), []string{"bad"})
+}
+
 func TestUndoOnly(t *testing.T) {
 	var tr trace
 	var r Runner
