@@ -132,6 +132,24 @@ func TestShimLinksLittle(t *testing.T) {
 	}
 }
 
+// TestDaemonLinksNoLibcontainer keeps what only the shim needs out of the
+// daemon, whichever way it would come in.
+func TestDaemonLinksNoLibcontainer(t *testing.T) {
+	cmd := exec.Command("go", "list", "-deps", "./cmd/criruntime")
+	cmd.Dir = ".."
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0",
+		"GOFLAGS=-buildvcs=false -tags=containers_image_openpgp,containers_image_storage_stub,containers_image_docker_daemon_stub,seccomp")
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	for _, path := range strings.Fields(string(out)) {
+		if within(path, "github.com/opencontainers/runc/libcontainer/...", module+"oci/shim", "runtime/cgo") {
+			t.Errorf("the daemon must not link %s", path)
+		}
+	}
+}
+
 // TestPackageNames refuses names that say nothing.
 func TestPackageNames(t *testing.T) {
 	banned := []string{"util", "utils", "common", "helper", "helpers", "types", "lib", "misc", "base"}

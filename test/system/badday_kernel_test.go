@@ -146,11 +146,11 @@ func TestWrongCredentials(t *testing.T) {
 	must(t, err)
 	defer func() { must(t, private.Close()) }()
 	w := imageless(t, func(o *harness.NodeOptions) {
-		o.Registries = fmt.Sprintf("[[registry]]\nprefix = \"private.test\"\nlocation = %q\ninsecure = true\n", private.Host)
+		o.Registries = fmt.Sprintf("[[registry]]\nlocation = %q\ninsecure = true\n", private.Host)
 	})
 	_, err = private.Push(w.ctx, "image", "1", images.Pause)
 	must(t, err)
-	ref := "private.test/image:1"
+	ref := private.Host + "/image:1"
 	pull := func(auth *cri.AuthConfig) error {
 		_, err := w.Images.PullImage(w.ctx, &cri.PullImageRequest{Image: &cri.ImageSpec{Image: ref}, Auth: auth})
 		return err

@@ -85,7 +85,8 @@ func (w *world) file(name, content string) string {
 	return path
 }
 
-// TestStreams runs exec, attach and port-forward through crictl.
+// TestStreams runs exec, attach and port-forward through crictl, over both
+// transports.
 func TestStreams(t *testing.T) {
 	w := pulled(t)
 	pod, podConfig := w.pod("streams")
@@ -94,24 +95,29 @@ func TestStreams(t *testing.T) {
 	id := w.run(pod, podConfig, config)
 	w.run(pod, podConfig, harness.Shell("server", "while :; do echo answer | nc -l -p 8099; done"))
 
-	cmd := w.crictl("exec", "-i", id, "sh", "-c", "cat; echo oops >&2; exit 4")
-	var stdout, stderr bytes.Buffer
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader("through stdin\n"), &stdout, &stderr
-	if err := cmd.Run(); err == nil {
-		t.Error("the exit code is lost")
-	}
-	has(t, stdout.String(), "through stdin")
-	has(t, stderr.String(), "oops", "exit code 4")
+	for _, transport := range []string{"spdy", "websocket"} {
+		t.Run(transport, func(t *testing.T) {
+			cmd := w.crictl("exec", "--transport", transport, "-i", id, "sh", "-c", "cat; echo oops >&2; exit 4")
+			var stdout, stderr bytes.Buffer
+			cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader("through stdin\n"), &stdout, &stderr
+			if err := cmd.Run(); err == nil {
+				t.Error("the exit code is lost")
+			}
+			has(t, stdout.String(), "through stdin")
+			has(t, stderr.String(), "oops", "exit code 4")
 
-	has(t, w.terminal(t, "tty; exit\n", "exec", "-it", id, "sh"), "/dev/pts/")
-	has(t, w.attached(t, id), "got a line")
-	w.forwarded(t, pod)
+			has(t, w.terminal(t, "tty; exit\n", "exec", "--transport", transport, "-it", id, "sh"), "/dev/pts/")
+			has(t, w.attached(t, transport, id), "got a line")
+			w.forwarded(t, transport, pod)
+		})
+	}
 	must(t, w.RemovePod(w.ctx, pod))
 	w.clean()
 }
 
-// TestWebSocket runs a command over a WebSocket, with and without a terminal.
-func TestWebSocket(t *testing.T) {
+// TestOldWebSocket runs a command over a WebSocket as older clients speak it,
+// with and without a terminal.
+func TestOldWebSocket(t *testing.T) {
 	w := pulled(t)
 	pod, podConfig := w.pod("websocket")
 	id := w.run(pod, podConfig, harness.Shell("main", "sleep 1000"))
@@ -168,11 +174,11 @@ func (w *world) terminal(t *testing.T, input string, args ...string) string {
 }
 
 // attached sends a line to the container's stdin and waits for its answer.
-func (w *world) attached(t *testing.T, id string) string {
+func (w *world) attached(t *testing.T, transport, id string) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(w.ctx, 20*time.Second)
 	defer cancel()
-	cmd := w.crictl("attach", "-i", id)
+	cmd := w.crictl("attach", "--transport", transport, "-i", id)
 	in, err := cmd.StdinPipe()
 	must(t, err)
 	out, err := cmd.StdoutPipe()
@@ -192,10 +198,10 @@ func (w *world) attached(t *testing.T, id string) string {
 }
 
 // forwarded reads an answer through a forwarded port.
-func (w *world) forwarded(t *testing.T, pod string) {
+func (w *world) forwarded(t *testing.T, transport, pod string) {
 	t.Helper()
 	local := freePort(t)
-	cmd := w.crictl("port-forward", pod, fmt.Sprintf("%d:8099", local))
+	cmd := w.crictl("port-forward", "--transport", transport, pod, fmt.Sprintf("%d:8099", local))
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	must(t, cmd.Start())
