@@ -320,6 +320,38 @@ func TestWebServer(t *testing.T) {
 	must(t, w.RemovePod(w.ctx, pod))
 }
 
+// TestDualStack gives pods an address of each family.
+func TestDualStack(t *testing.T) {
+	if _, err := os.Stat("/proc/sys/net/ipv6"); err != nil {
+		t.Skip("this kernel has no IPv6")
+	}
+	w := imageless(t)
+	conf, err := os.ReadFile(w.CNIConfig())
+	must(t, err)
+	both := strings.Replace(string(conf), `"ranges": [`, `"ranges": [[{"subnet": "fd00:213::/64"}], `, 1)
+	must(t, os.WriteFile(w.CNIConfig(), []byte(both), 0o644))
+	w.eventually(20*time.Second, func() error { // the directory is watched
+		pod, err := w.RunPod(w.ctx, w.PodConfig("dual"))
+		if err != nil {
+			return err
+		}
+		s, err := w.PodStatus(w.ctx, pod)
+		must(t, err)
+		must(t, w.RemovePod(w.ctx, pod))
+		families := map[bool]bool{}
+		for _, text := range append([]*cri.PodIP{{Ip: s.Network.Ip}}, s.Network.AdditionalIps...) {
+			ip, err := netip.ParseAddr(text.Ip)
+			must(t, err)
+			families[ip.Is6()] = true
+		}
+		if len(families) != 2 {
+			return fmt.Errorf("the pod has the addresses %v", s.Network)
+		}
+		return nil
+	})
+	w.clean()
+}
+
 // page checks that nginx's page is served.
 func page(address string) error {
 	client := http.Client{Timeout: 2 * time.Second}
