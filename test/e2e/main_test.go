@@ -41,6 +41,9 @@ func suite(m *testing.M) int {
 	case <-ctx.Done():
 		progress("interrupted")
 	}
+	if node.Keep = code != 0; node.Keep {
+		progress("the logs stay in %s", node.Dir)
+	}
 	ending := time.Now()
 	if err := node.Close(); err != nil {
 		fmt.Fprintln(os.Stderr, err)

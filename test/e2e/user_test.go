@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -23,6 +24,7 @@ import (
 const (
 	busybox = "registry.k8s.io/e2e-test-images/busybox:1.29-2"
 	nginx   = "registry.k8s.io/e2e-test-images/nginx:1.14-2"
+	agnhost = "registry.k8s.io/e2e-test-images/agnhost:2.66.1"
 )
 
 // user works in a namespace of its own, which goes with the check.
@@ -270,6 +272,15 @@ func (u *user) has(text string, parts ...string) {
 		if !strings.Contains(text, part) {
 			u.Errorf("no %q in %q", part, text)
 		}
+	}
+}
+
+// file checks what is in a file of the host.
+func (u *user) file(path, want string) {
+	u.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil || string(data) != want {
+		u.Errorf("%s has %q, want %q: %v", path, data, want, err)
 	}
 }
 

@@ -35,8 +35,10 @@ type Cluster struct {
 	// Registry is open and serves every public registry's name; Private asks
 	// for Username and Password. Both are addresses.
 	Registry, Private string
-	// Dir has all files of the cluster, its logs among them.
-	Dir string
+	// Dir has all files of the cluster, its logs among them. It goes with
+	// the cluster, unless Keep says otherwise.
+	Dir  string
+	Keep bool
 
 	options    Options
 	registries []*Process
@@ -213,6 +215,9 @@ func (c *Cluster) Close() error {
 	if err = errors.Join(append(errs, err)...); err != nil {
 		// The logs are what explains it.
 		return errors.Join(err, c.sweep(), fmt.Errorf("the logs are in %s", c.Dir))
+	}
+	if c.Keep {
+		return nil
 	}
 	return os.RemoveAll(c.Dir)
 }

@@ -1,0 +1,233 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// count is a container that writes numbered lines without end.
+const count = "i=0; while true; do echo line $i; i=$((i+1)); sleep 0.1; done"
+
+func TestKubectlLogsFollowsTailsAndSelectsByTime(t *testing.T) {
+	u := begin(t)
+	u.apply(pod("count", "containers: ["+shell("main", count)+"]"))
+	u.ready("count")
+	ctx, cancel := context.WithTimeout(u.ctx, 30*time.Second)
+	defer cancel()
+	follow := u.command(ctx, "logs", "-f", "count")
+	out, err := follow.StdoutPipe()
+	u.must(err)
+	u.must(follow.Start())
+	lines := bufio.NewScanner(out)
+	for i := range 30 {
+		if !lines.Scan() || lines.Text() != fmt.Sprintf("line %d", i) {
+			u.Fatalf("followed line %d is %q", i, lines.Text())
+		}
+	}
+	cancel()
+	_ = follow.Wait() // it was killed
+	if got := strings.Count(u.kubectl("logs", "count", "--tail=5"), "\n"); got != 5 {
+		u.Errorf("--tail=5 gives %d lines", got)
+	}
+	if all, recent := u.kubectl("logs", "count"), u.kubectl("logs", "count", "--since=1s"); recent == "" || len(recent) >= len(all) {
+		u.Errorf("--since=1s gives %d bytes of %d", len(recent), len(all))
+	}
+	stamp, _, _ := strings.Cut(u.kubectl("logs", "count", "--timestamps", "--tail=1"), " ")
+	if _, err := time.Parse(time.RFC3339Nano, stamp); err != nil {
+		u.Error(err)
+	}
+}
+
+func TestKubectlLogsSeparatesTheStreamsOfEveryContainer(t *testing.T) {
+	u := begin(t)
+	u.apply(pod("two", "restartPolicy: Never\ncontainers:\n- "+shell("one", "echo out; echo err >&2")+"\n- "+shell("two", "printf 'no newline'")))
+	u.ended("two", "Succeeded")
+	u.has(u.kubectl("logs", "two", "-c", "one"), "out\n", "err\n")
+	u.has(u.kubectl("logs", "two", "--all-containers", "--prefix"), "pod/two/one", "pod/two/two", "no newline")
+}
+
+// TestALogIsRotatedUnderLoad writes more than the kubelet lets one file hold.
+func TestALogIsRotatedUnderLoad(t *testing.T) {
+	u := begin(t)
+	u.must(node.Kubelet.Restart(u.ctx, map[string]any{
+		"containerLogMaxSize": "1Mi", "containerLogMaxFiles": 3, "containerLogMonitorInterval": "3s",
+	}))
+	t.Cleanup(func() { u.must(node.Kubelet.Restart(u.ctx, nil)) })
+	// 30000 lines of about 100 bytes in some ten seconds.
+	u.apply(pod("load", "restartPolicy: Never\ncontainers: ["+shell("main",
+		"s=$(printf '%080d' 0); i=0; while [ $i -lt 30000 ]; do echo $i $s; i=$((i+1)); [ $((i%300)) = 0 ] && sleep 0.1; done; sleep 8; echo last")+"]"))
+	u.await("load", 2*time.Minute, succeeded)
+	logs, err := filepath.Glob(filepath.Join(node.Kubelet.Logs(), u.ns+"_load_*", "main", "*.log*"))
+	u.must(err)
+	if len(logs) < 2 {
+		u.Errorf("the log was not rotated: %v", logs)
+	}
+	u.has(u.kubectl("logs", "load"), "last\n")
+	u.continuous(logs)
+}
+
+// continuous checks that no line was lost between the files that are left.
+func (u *user) continuous(logs []string) {
+	u.Helper()
+	seen := map[int]bool{}
+	least := 30000
+	for _, path := range logs {
+		data, err := os.ReadFile(path)
+		u.must(err)
+		if strings.HasSuffix(path, ".gz") {
+			if data, err = exec.Command("gzip", "-dc", path).Output(); err != nil {
+				u.Fatal(err)
+			}
+		}
+		for line := range strings.Lines(string(data)) {
+			var n int
+			if fields := strings.Fields(line); len(fields) == 5 {
+				if _, err := fmt.Sscan(fields[3], &n); err == nil {
+					seen[n] = true
+					least = min(least, n)
+				}
+			}
+		}
+	}
+	for i := least; i < 30000; i++ {
+		if !seen[i] {
+			u.Fatalf("line %d is in none of %v", i, logs)
+		}
+	}
+	u.Logf("%d files hold lines %d to 29999", len(logs), least)
+}
+
+func TestKubectlExecRunsCommandsWithInputAndExitCode(t *testing.T) {
+	u := begin(t)
+	u.apply(sleeper("exec"))
+	u.ready("exec")
+	u.has(u.kubectl("exec", "exec", "--", "cat", "/proc/1/cmdline"), "sleep")
+	out, err := u.try("typed in", "exec", "-i", "exec", "--", "sh", "-c", "cat; echo to stderr >&2")
+	u.must(err)
+	if out != "typed in" {
+		u.Errorf("standard output is %q", out)
+	}
+	_, err = u.try("", "exec", "exec", "--", "sh", "-c", "echo why >&2; exit 42")
+	if err == nil || !strings.Contains(err.Error(), "why") || !strings.Contains(err.Error(), "exit code 42") {
+		u.Errorf("a command that fails gives %v", err)
+	}
+	if _, err := u.try("", "exec", "exec", "--", "no-such-command"); err == nil || !strings.Contains(err.Error(), "no-such-command") {
+		u.Errorf("a command that is missing gives %v", err)
+	}
+	// Much data in both directions, and its end.
+	big := strings.Repeat("0123456789abcdef", 1<<16)
+	out, err = u.try(big, "exec", "-i", "exec", "--", "cat")
+	u.must(err)
+	if out != big {
+		u.Errorf("of %d bytes %d came back", len(big), len(out))
+	}
+}
+
+func TestKubectlExecWithATerminalKnowsItsSize(t *testing.T) {
+	u := begin(t)
+	u.apply(sleeper("tty"))
+	u.ready("tty")
+	// script(1) gives kubectl a terminal; stty tells its size to kubectl's.
+	kubectl := u.command(u.ctx, "exec", "-it", "tty", "--", "sh", "-c", "sleep 1; stty size; tty; echo done")
+	cmd := exec.CommandContext(u.ctx, "script", "-qec", "stty rows 33 cols 77; "+strings.Join(quoted(kubectl.Args), " "), "/dev/null")
+	out, err := cmd.CombinedOutput()
+	u.must(err)
+	u.has(string(out), "33 77", "/dev/pts/0", "done\r\n")
+}
+
+func quoted(args []string) []string {
+	q := make([]string, len(args))
+	for i, a := range args {
+		q[i] = "'" + a + "'"
+	}
+	return q
+}
+
+func TestKubectlAttachSpeaksToTheContainersProcess(t *testing.T) {
+	u := begin(t)
+	u.apply(pod("attach", "containers: ["+shell("main", "while read line; do echo you said $line; done", "stdin: true")+"]"))
+	u.ready("attach")
+	ctx, cancel := context.WithTimeout(u.ctx, 30*time.Second)
+	defer cancel()
+	cmd := u.command(ctx, "attach", "-i", "attach")
+	in, err := cmd.StdinPipe()
+	u.must(err)
+	out, err := cmd.StdoutPipe()
+	u.must(err)
+	u.must(cmd.Start())
+	lines := bufio.NewScanner(out)
+	for _, word := range []string{"one", "two"} {
+		_, err := fmt.Fprintln(in, word)
+		u.must(err)
+		if !lines.Scan() || lines.Text() != "you said "+word {
+			u.Fatalf("the answer to %q is %q", word, lines.Text())
+		}
+	}
+	cancel()
+	_ = cmd.Wait() // it was killed
+	u.has(u.kubectl("logs", "attach"), "you said one", "you said two")
+}
+
+func TestKubectlPortForwardReachesThePod(t *testing.T) {
+	u := begin(t)
+	u.apply(web("web"))
+	u.ready("web")
+	ctx, cancel := context.WithTimeout(u.ctx, time.Minute)
+	defer cancel()
+	cmd := u.command(ctx, "port-forward", "pod/web", ":80")
+	out, err := cmd.StdoutPipe()
+	u.must(err)
+	u.must(cmd.Start())
+	first, err := bufio.NewReader(out).ReadString('\n')
+	u.must(err)
+	var port int
+	if _, err := fmt.Sscanf(first, "Forwarding from 127.0.0.1:%d", &port); err != nil {
+		u.Fatalf("kubectl port-forward says %q", first)
+	}
+	for range 5 {
+		res, err := http.Get(fmt.Sprintf("http://127.0.0.1:%d/", port))
+		u.must(err)
+		body, err := io.ReadAll(res.Body)
+		u.must(err)
+		u.must(res.Body.Close())
+		if res.StatusCode != http.StatusOK || len(body) == 0 {
+			u.Errorf("the forwarded server answers %s with %d bytes", res.Status, len(body))
+		}
+	}
+	cancel()
+	_ = cmd.Wait() // it was killed
+}
+
+// web is a pod with a web server on port 80.
+func web(name string, more ...string) string {
+	fields := append([]string{"name: web", "image: " + nginx, "ports: [{containerPort: 80}]"}, more...)
+	return pod(name, "containers: [{"+strings.Join(fields, ", ")+"}]")
+}
+
+func TestKubectlCpCopiesBothWays(t *testing.T) {
+	u := begin(t)
+	u.apply(sleeper("cp"))
+	u.ready("cp")
+	dir := t.TempDir()
+	data := bytes.Repeat([]byte("content\n"), 100_000)
+	u.must(os.WriteFile(filepath.Join(dir, "there"), data, 0o644))
+	u.kubectl("cp", filepath.Join(dir, "there"), "cp:/tmp/file")
+	u.kubectl("cp", "cp:/tmp/file", filepath.Join(dir, "back"))
+	back, err := os.ReadFile(filepath.Join(dir, "back"))
+	u.must(err)
+	if !bytes.Equal(back, data) {
+		u.Errorf("of %d bytes %d came back", len(data), len(back))
+	}
+}
