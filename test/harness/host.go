@@ -97,13 +97,22 @@ func (h *Host) Same(ctx context.Context, within time.Duration) error {
 	})
 }
 
+// mounted by service managers, whenever they like.
+var managed = []string{"/run/user/", "/run/credentials/", "/proc/sys/fs/binfmt_misc"}
+
 func (h *Host) mounts() error {
 	mounts, err := mountinfo.GetMounts(nil)
 	for _, m := range mounts {
-		h.add("mount %s of %s %s", m.Mountpoint, m.FSType, m.Source)
+		if !slices.ContainsFunc(managed, func(dir string) bool { return strings.HasPrefix(m.Mountpoint, dir) }) {
+			h.add("mount %s of %s %s", m.Mountpoint, m.FSType, m.Source)
+		}
 	}
 	return err
 }
+
+// The cgroups at the top of a hierarchy below which pods may be; others belong
+// to the machine's own managers, and what is in them comes and goes.
+var podCgroups = []string{"crt", "criruntime", "kubepods", "test"}
 
 func (h *Host) cgroups() error {
 	return eachHierarchy(func(mount string) error {
@@ -111,10 +120,15 @@ func (h *Host) cgroups() error {
 			if errors.Is(err, fs.ErrNotExist) {
 				return nil // it went away meanwhile
 			}
-			if err == nil && d.IsDir() {
-				h.add("cgroup %s", path)
+			if err != nil || !d.IsDir() {
+				return err
 			}
-			return err
+			h.add("cgroup %s", path)
+			name, err := filepath.Rel(mount, path)
+			if name == "." || slices.ContainsFunc(podCgroups, func(p string) bool { return strings.HasPrefix(name, p) }) {
+				return err
+			}
+			return filepath.SkipDir
 		})
 	})
 }
@@ -205,8 +219,8 @@ func (h *Host) files() error {
 	return nil
 }
 
-// processes lists those that live in namespaces of their own or come from this
-// source tree; others on the machine come and go.
+// processes lists the shims, whatever comes from this source tree, and what
+// lives in namespaces of its own; others on the machine come and go.
 func (h *Host) processes() error {
 	entries, err := os.ReadDir("/proc")
 	for _, e := range entries {
@@ -219,12 +233,14 @@ func (h *Host) processes() error {
 		if err != nil {
 			continue // a kernel thread, or it has ended
 		}
-		if !contained(dir) && !strings.HasPrefix(exe, "/memfd:") && !strings.HasPrefix(exe, filepath.Join(Source(), "bin")) &&
-			!strings.HasPrefix(exe, Cache()) {
+		cgroup, _ := os.ReadFile(filepath.Join(dir, "cgroup")) // "" if it has ended
+		ours := slices.ContainsFunc([]string{"/memfd:criruntime", filepath.Join(Source(), "bin"), Cache()},
+			func(p string) bool { return strings.HasPrefix(exe, p) })
+		service := bytes.Contains(cgroup, []byte("/system.slice/")) || bytes.Contains(cgroup, []byte("/user.slice/"))
+		if !ours && (service || !contained(dir)) {
 			continue
 		}
-		cgroup, _ := os.ReadFile(filepath.Join(dir, "cgroup")) // "" if it has ended
-		cwd, _ := os.Readlink(filepath.Join(dir, "cwd"))
+		cwd, _ := os.Readlink(filepath.Join(dir, "cwd")) // likewise
 		first, _, _ := strings.Cut(string(cgroup), "\n")
 		h.add("process %d %s in %s, cgroup %s", pid, exe, cwd, first)
 	}
