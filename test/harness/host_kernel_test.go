@@ -49,6 +49,7 @@ func TestHostSeesLeaks(t *testing.T) {
 		{
 			"process ", func() error {
 				process = exec.Command("unshare", "-n", "sleep", "1000")
+				process.Dir = dir
 				return process.Start()
 			},
 			func() error { err := process.Process.Kill(); _ = process.Wait(); return err },
@@ -56,7 +57,7 @@ func TestHostSeesLeaks(t *testing.T) {
 	}
 	for _, leak := range leaks {
 		t.Run(strings.Fields(leak.kind)[0], func(t *testing.T) {
-			marks := []string{dir, name, "unshare", "sleep"}
+			marks := []string{dir, name}
 			before, err := TakeHost(Scope{Leases: []string{dir}, Marks: marks})
 			if err != nil {
 				t.Fatal(err)
