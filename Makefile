@@ -6,7 +6,7 @@ CACHE   ?= $(CURDIR)/.cache
 GO      ?= $(shell command -v go || echo /usr/local/go/bin/go)
 VERSION ?= $(shell git -c safe.directory='*' describe --tags --always --dirty 2>/dev/null || echo unknown)
 
-TAGS    := containers_image_openpgp containers_image_storage_stub containers_image_docker_daemon_stub seccomp
+TAGS    := containers_image_openpgp containers_image_storage_stub containers_image_docker_daemon_stub nri_no_wasm seccomp
 LDFLAGS := -s -w -X main.version=$(VERSION)
 BUILD   := $(GO) build -buildvcs=false -trimpath -tags '$(TAGS)' -ldflags '$(LDFLAGS)'
 

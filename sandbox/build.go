@@ -149,7 +149,7 @@ func (c *container) removeEmptyLog(context.Context) error {
 
 // create writes the bundle and has the shim make the container's init.
 func (b *building) create(ctx context.Context) error {
-	if err := b.buildSpec(); err != nil {
+	if err := b.buildSpec(ctx); err != nil {
 		return err
 	}
 	s, err := b.p.running()
@@ -168,7 +168,7 @@ func (b *building) create(ctx context.Context) error {
 }
 
 // buildSpec completes what Build needs, and writes config.json.
-func (b *building) buildSpec() error {
+func (b *building) buildSpec(ctx context.Context) error {
 	in := &b.input
 	user, err := b.p.m.kernel.user(b.c.bundle("rootfs"), &b.config.Security, b.image.Config.Config.User)
 	if err != nil {
@@ -192,7 +192,10 @@ func (b *building) buildSpec() error {
 	if err != nil {
 		return err
 	}
-	if err := injectCDI(built, b.config.CDIDevices); err != nil {
+	if err := InjectCDI(built, b.config.CDIDevices); err != nil {
+		return err
+	}
+	if err := b.adjust(ctx, built); err != nil {
 		return err
 	}
 	return writeSpec(b.c.bundle("config.json"), built)

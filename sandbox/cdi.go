@@ -5,11 +5,11 @@ import (
 	"tags.cncf.io/container-device-interface/pkg/cdi"
 )
 
-// injectCDI adds what the Container Device Interface says of devices given by
+// InjectCDI adds what the Container Device Interface says of devices given by
 // their qualified names, such as "vendor.com/class=name". The specifications
 // are read anew each time, from the standard directories: few containers have
 // such devices, and drivers may write them at any moment.
-func injectCDI(s *specs.Spec, devices []string) error {
+func InjectCDI(s *specs.Spec, devices []string) error {
 	if len(devices) == 0 {
 		return nil
 	}

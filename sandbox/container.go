@@ -21,8 +21,9 @@ type container struct {
 	pod  *pod
 	gate *semaphore.Weighted // creation, start, removal
 
-	over   sync.Once
-	exited chan struct{} // closed once the exit is in the record
+	over     sync.Once
+	stopTold sync.Once     // to the plugins
+	exited   chan struct{} // closed once the exit is in the record
 
 	mu   sync.Mutex
 	stop *stop // the stop under way, or nil

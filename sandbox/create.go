@@ -55,12 +55,15 @@ func (p *pod) createContainer(ctx context.Context, config *spec.Container, print
 	}
 	b.c = p.newContainer(newID())
 	b.made.Cgroup = p.m.o.Cgroups.Container(p.Load().Cgroup, b.c.id)
+	defer p.m.plugins.Hold()()
 	progress, err := p.m.steps.Do(ctx, b.c.plan(b), b.save, b.commit)
 	if err != nil {
+		b.tellUndone(ctx)
 		return "", b.c.rollBack(progress, err)
 	}
 	b.c.log().WithField("took", time.Since(begin)).Info("container created")
 	p.m.publish(EventCreated, p.id, b.c.id)
+	b.c.tell(ctx, PluginCreated)
 	return b.c.id, nil
 }
 
@@ -101,6 +104,7 @@ type building struct {
 	image  image.Image
 	input  spec.Input // but for what the steps find out
 	made   store.Container
+	told   bool // the plugins have taken note of it
 }
 
 // newBuilding checks all that can be checked before anything is made. Volumes

@@ -101,7 +101,10 @@ func (c *container) exit(e oci.Exit, reason, message string) {
 	c.over.Do(func() { close(c.exited) })
 	c.log().WithField("code", e.Code).WithField("reason", reason).Info("container exited")
 	c.pod.m.publish(EventStopped, c.pod.id, c.id)
-	c.pod.m.background(c.sweep)
+	c.pod.m.background(func() {
+		c.sweep()
+		c.tellStopped(c.pod.m.ctx)
+	})
 }
 
 // sweep takes away what an ended container left running and its cgroup, if its

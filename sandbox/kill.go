@@ -34,7 +34,9 @@ func (m *Manager) StopContainer(ctx context.Context, id string, timeoutSeconds i
 	}
 	if err == nil && c.alive() {
 		grace := time.Duration(max(timeoutSeconds, 0)) * time.Second
-		err = c.stopWithin(ctx, grace)
+		if err = c.stopWithin(ctx, grace); err == nil {
+			c.tellStopped(ctx)
+		}
 	}
 	if err != nil {
 		return classify(fmt.Errorf("cannot stop container %s: %w", id, err))

@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 
@@ -222,4 +223,17 @@ func (m *Manager) CheckPortForward(podID string) error {
 		return fmt.Errorf("cannot forward a port of pod %s: %w", podID, err)
 	}
 	return nil
+}
+
+// RuntimeSpec is the OCI spec, in JSON, that the container was made from.
+func (m *Manager) RuntimeSpec(id string) ([]byte, error) {
+	c, err := m.index.container(id)
+	if err != nil {
+		return nil, err
+	}
+	data, err := os.ReadFile(c.bundle("config.json"))
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the spec of container %s: %w", c.id, err)
+	}
+	return data, nil
 }

@@ -21,6 +21,8 @@ const (
 	stepShm        = "shm"
 	stepShim       = "shim"
 	stepNetwork    = "network"
+	// stepPlugins asks the plugins; its undo tells them that the pod stops.
+	stepPlugins = "plugins"
 	// stepContainers has nothing to do when the pod starts; its undo kills
 	// the containers.
 	stepContainers = "containers"
@@ -56,6 +58,7 @@ func (p *pod) plan() steps.Plan {
 				Do: p.attach, Undo: p.detach, UndoLimit: networkUndoLimit,
 			},
 		},
+		{{Name: stepPlugins, Do: p.tellRun, Undo: p.tellStop}},
 		{
 			{
 				Name: stepContainers, Needs: []string{stepFiles, stepNamespaces, stepShm, stepShim},

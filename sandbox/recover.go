@@ -27,6 +27,7 @@ func (m *Manager) load(ctx context.Context) error {
 			ctr := p.newContainer(id)
 			if !c.State.Alive() {
 				ctr.over.Do(func() { close(ctr.exited) })
+				ctr.stopTold.Do(func() {})
 			}
 		}
 		pods = append(pods, p)

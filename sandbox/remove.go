@@ -52,6 +52,9 @@ func (p *pod) remove() error {
 		return err
 	}
 	status := p.status()
+	if err := p.m.plugins.Notify(ctx, PluginRemovePod, status, nil); err != nil {
+		p.log().WithError(err).Warn("a plugin fails at the removal of the pod")
+	}
 	p.m.hook("RemovePod", "intent")
 	if err := p.Delete(); err != nil {
 		return err
@@ -97,6 +100,7 @@ func (c *container) remove(ctx context.Context) error {
 	if err := c.kill(ctx); err != nil {
 		return err
 	}
+	c.tellStopped(ctx)
 	if err := c.note(lifecycle.ContainerRemove, nil); err != nil {
 		return err
 	}
@@ -107,6 +111,7 @@ func (c *container) remove(ctx context.Context) error {
 		return err
 	}
 	status := containerStatus(c.pod.Load(), c.id, r)
+	c.tell(ctx, PluginRemove)
 	m.hook("RemoveContainer", "intent")
 	c.forget()
 	m.hook("RemoveContainer", "done")

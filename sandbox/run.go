@@ -60,6 +60,7 @@ func (m *Manager) runPod(ctx context.Context, config *spec.Pod, handler, print s
 		}
 	}
 	begin := time.Now()
+	defer m.plugins.Hold()()
 	p := m.newPod(config, handler)
 	release, err := p.gate.exclusive(ctx)
 	if err != nil {

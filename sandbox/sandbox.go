@@ -62,6 +62,9 @@ type Options struct {
 	Host    *spec.Host
 	Cgroups cgroup.Driver
 
+	// Plugins, if not nil, see and adjust what happens.
+	Plugins Plugins
+
 	// Hook, if set, is called at every recorded point of every operation.
 	Hook steps.Hook
 	// Observe, if set, gets the duration of every step of every operation,
@@ -111,6 +114,7 @@ type Manager struct {
 	times   *times
 	bootID  string
 	steps   steps.Runner
+	plugins Plugins
 	index   index
 	flights flights
 	events  hub
@@ -153,6 +157,9 @@ func newManager(o Options) (*Manager, error) {
 	if o.NetNSDir == "" {
 		o.NetNSDir = "/run/netns"
 	}
+	if o.Plugins == nil {
+		o.Plugins = noPlugins{}
+	}
 	if o.kernel == nil {
 		o.kernel = hostKernel()
 	}
@@ -169,6 +176,7 @@ func newManager(o Options) (*Manager, error) {
 	m := &Manager{
 		o: o, log: o.Log, kernel: o.kernel, times: o.times, bootID: o.bootID,
 		steps:   steps.Runner{Hook: o.Hook, Observe: o.Observe},
+		plugins: o.Plugins,
 		settled: make(chan struct{}),
 	}
 	m.ctx, m.cancel = context.WithCancel(context.Background())

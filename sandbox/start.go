@@ -62,6 +62,7 @@ func (c *container) start(ctx context.Context) error {
 		return err
 	}
 	c.log().WithField("took", time.Since(begin)).Info("container started")
+	c.tell(ctx, PluginStarted)
 	return nil
 }
 
@@ -73,9 +74,24 @@ func (c *container) startPlan() steps.Plan {
 			if err != nil {
 				return err
 			}
+			if err := c.askStart(ctx); err != nil {
+				return err
+			}
 			return s.Start(ctx, c.id)
 		},
 	}}}}
+}
+
+// askStart lets the plugins refuse the start.
+func (c *container) askStart(ctx context.Context) error {
+	status, err := c.status()
+	if err != nil {
+		return err
+	}
+	if err := c.pod.m.plugins.Notify(ctx, PluginStart, c.pod.status(), status); err != nil {
+		return fmt.Errorf("a plugin refuses the start: %w", err)
+	}
+	return nil
 }
 
 // saveStart saves that the container may run from now on.

@@ -98,7 +98,13 @@ func (p *pod) noteSteps(left steps.Progress) {
 
 // killContainers is the undo of the pod's containers: all are killed at once.
 func (p *pod) killContainers(ctx context.Context) error {
-	return p.eachContainer(func(c *container) error { return c.kill(ctx) })
+	return p.eachContainer(func(c *container) error {
+		if err := c.kill(ctx); err != nil {
+			return err
+		}
+		c.tellStopped(ctx)
+		return nil
+	})
 }
 
 // eachContainer runs fn for all containers at the same time and joins the

@@ -2,13 +2,11 @@ package sandbox
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
 
 	"github.com/criruntime/criruntime/oci/spec"
-	"github.com/criruntime/criruntime/sandbox/store"
 )
 
 // UpdateContainer changes the limits of a container that has not exited. Zero
@@ -38,21 +36,18 @@ func (c *container) updateResources(ctx context.Context, changes *spec.Resources
 	if err != nil {
 		return err
 	}
-	data, err := json.Marshal(linux)
+	m := c.pod.m
+	status := containerStatus(c.pod.Load(), c.id, r)
+	updates, err := m.plugins.Update(ctx, c.pod.status(), status, linux)
 	if err != nil {
+		return failure(ErrUnavailable, "a plugin refuses the update: %w", err)
+	}
+	if err := c.setResources(ctx, linux, merge(changes, resourcesOf(linux))); err != nil {
 		return err
 	}
-	s, err := c.pod.running()
-	if err != nil {
-		return err
-	}
-	call, cancel := context.WithTimeout(ctx, c.pod.m.times.shim)
-	defer cancel()
-	if err := s.Update(call, c.id, data); err != nil {
-		return err
-	}
-	c.noteFields(func(s *store.Container) { s.Resources = merge(s.Resources, changes) })
-	return nil
+	_, err = m.ApplyPluginUpdates(ctx, updates)
+	c.tell(ctx, PluginUpdated)
+	return err
 }
 
 // merge is the resources with the changes' non-zero fields.

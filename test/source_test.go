@@ -28,7 +28,7 @@ func packages(t *testing.T) []pkg {
 	t.Helper()
 	cmd := exec.Command("go", "list", "-json=ImportPath,Imports,Module", "./...")
 	cmd.Dir = ".."
-	cmd.Env = append(os.Environ(), "GOFLAGS=-buildvcs=false -tags=containers_image_openpgp,containers_image_storage_stub,containers_image_docker_daemon_stub,seccomp")
+	cmd.Env = append(os.Environ(), "GOFLAGS=-buildvcs=false -tags=containers_image_openpgp,containers_image_storage_stub,containers_image_docker_daemon_stub,nri_no_wasm,seccomp")
 	cmd.Stderr = os.Stderr
 	out, err := cmd.Output()
 	if err != nil {
@@ -71,7 +71,8 @@ var directions = []struct {
 	{path: "github.com/opencontainers/runc/libcontainer", only: []string{"oci/shim/...", "cmd/criruntime-shim/..."}},
 	{path: module + "conf", only: []string{"cmd/...", "conf/...", "test/..."}},
 	{path: module + "server", only: []string{"cmd/...", "server/...", "test/..."}},
-	{path: module + "sandbox", only: []string{"cmd/...", "server/...", "sandbox/...", "test/..."}},
+	{path: module + "sandbox", only: []string{"cmd/...", "server/...", "nri/...", "sandbox/...", "test/..."}},
+	{path: "github.com/containerd/nri", only: []string{"nri/...", "test/..."}},
 	{path: module + "oci", never: []string{"network/...", "image/..."}},
 	{path: module + "network", never: []string{"oci/...", "image/..."}},
 	{path: module + "image", never: []string{"oci/...", "network/..."}},
@@ -138,7 +139,7 @@ func TestDaemonLinksNoLibcontainer(t *testing.T) {
 	cmd := exec.Command("go", "list", "-deps", "./cmd/criruntime")
 	cmd.Dir = ".."
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0",
-		"GOFLAGS=-buildvcs=false -tags=containers_image_openpgp,containers_image_storage_stub,containers_image_docker_daemon_stub,seccomp")
+		"GOFLAGS=-buildvcs=false -tags=containers_image_openpgp,containers_image_storage_stub,containers_image_docker_daemon_stub,nri_no_wasm,seccomp")
 	out, err := cmd.Output()
 	if err != nil {
 		t.Fatalf("go list: %v", err)

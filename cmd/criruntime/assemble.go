@@ -13,6 +13,7 @@ import (
 	"github.com/criruntime/criruntime/conf"
 	"github.com/criruntime/criruntime/image"
 	"github.com/criruntime/criruntime/network"
+	"github.com/criruntime/criruntime/nri"
 	"github.com/criruntime/criruntime/oci"
 	"github.com/criruntime/criruntime/oci/cgroup"
 	"github.com/criruntime/criruntime/oci/host"
@@ -31,6 +32,7 @@ type parts struct {
 	images  *image.Store
 	cgroups cgroup.Driver
 	shims   *oci.Launcher
+	plugins *nri.NRI // nil: off
 	pods    *sandbox.Manager
 	server  *server.Server
 	// closers undo what was done so far, last first.
@@ -48,7 +50,9 @@ func assemble(ctx context.Context, c *conf.Config) (*parts, error) {
 		d.openNetwork,
 		d.openImages,
 		d.openShims,
+		d.openPlugins,
 		d.openPods,
+		d.startPlugins,
 		d.openServer,
 		d.openMetrics,
 	} {
@@ -138,8 +142,33 @@ func (d *parts) openShims(context.Context) error {
 	return err
 }
 
+func (d *parts) openPlugins(context.Context) (err error) {
+	if d.conf.NRI.Enable {
+		d.plugins, err = nri.New(nri.Options{
+			Name:      "criruntime",
+			Version:   versionText(),
+			Socket:    d.conf.NRI.Socket,
+			InjectCDI: sandbox.InjectCDI,
+			Log:       logrus.WithField("part", "nri"),
+		})
+	}
+	return err
+}
+
+// startPlugins introduces them to the pods that there are.
+func (d *parts) startPlugins(context.Context) error {
+	if d.plugins == nil {
+		return nil
+	}
+	if err := d.plugins.Start(d.pods); err != nil {
+		return err
+	}
+	d.onClose(d.plugins.Close)
+	return nil
+}
+
 func (d *parts) openPods(ctx context.Context) (err error) {
-	d.pods, err = sandbox.New(ctx, sandbox.Options{
+	o := sandbox.Options{
 		State:          d.conf.State,
 		Root:           d.conf.Root,
 		Images:         d.images,
@@ -151,7 +180,11 @@ func (d *parts) openPods(ctx context.Context) (err error) {
 		Hook:           failpoint(),
 		Observe:        d.metrics.step,
 		Log:            logrus.WithField("part", "sandbox"),
-	})
+	}
+	if d.plugins != nil {
+		o.Plugins = d.plugins
+	}
+	d.pods, err = sandbox.New(ctx, o)
 	if err == nil {
 		d.onClose(d.pods.Close)
 	}

@@ -23,7 +23,7 @@ import (
 )
 
 const (
-	tags   = "containers_image_openpgp,containers_image_storage_stub,containers_image_docker_daemon_stub,seccomp"
+	tags   = "containers_image_openpgp,containers_image_storage_stub,containers_image_docker_daemon_stub,nri_no_wasm,seccomp"
 	kernel = tags + ",kernel"
 )
 

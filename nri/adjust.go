@@ -1,0 +1,45 @@
+package nri
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/containerd/nri/pkg/api"
+	nrilog "github.com/containerd/nri/pkg/log"
+	nrigen "github.com/containerd/nri/pkg/runtime-tools/generate"
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"github.com/opencontainers/runtime-tools/generate"
+	"github.com/sirupsen/logrus"
+)
+
+// adjust changes the spec as the plugins ask. On an error the spec is not to be
+// used.
+func adjust(s *specs.Spec, a *api.ContainerAdjustment, injectCDI func(*specs.Spec, []string) error) error {
+	if a == nil {
+		return nil
+	}
+	generator := generate.NewFromSpec(s)
+	err := nrigen.SpecGenerator(&generator, nrigen.WithCDIDeviceInjector(injectCDI)).Adjust(a)
+	if err != nil {
+		return fmt.Errorf("cannot adjust the container as plugins ask: %w", err)
+	}
+	return nil
+}
+
+// redirectLog sends what the library says to the daemon's log: its news are for
+// those who debug.
+func redirectLog(log *logrus.Entry) { nrilog.Set(logger{log}) }
+
+type logger struct{ log *logrus.Entry }
+
+// Debugf implements the library's Logger.
+func (l logger) Debugf(_ context.Context, format string, args ...any) { l.log.Tracef(format, args...) }
+
+// Infof implements the library's Logger.
+func (l logger) Infof(_ context.Context, format string, args ...any) { l.log.Debugf(format, args...) }
+
+// Warnf implements the library's Logger.
+func (l logger) Warnf(_ context.Context, format string, args ...any) { l.log.Warnf(format, args...) }
+
+// Errorf implements the library's Logger.
+func (l logger) Errorf(_ context.Context, format string, args ...any) { l.log.Errorf(format, args...) }
