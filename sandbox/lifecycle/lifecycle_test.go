@@ -25,7 +25,7 @@ func TestPodTable(t *testing.T) {
 	for state, row := range want {
 		for i, event := range events {
 			next, err := state.Next(event)
-			check(t, string(state), string(event), string(row[i]), string(next), err)
+			check(t, move{string(state), string(event), string(row[i]), string(next)}, err)
 		}
 	}
 }
@@ -51,22 +51,27 @@ func TestContainerTable(t *testing.T) {
 	for state, row := range want {
 		for i, event := range events {
 			next, err := state.Next(event)
-			check(t, string(state), string(event), string(row[i]), string(next), err)
+			check(t, move{string(state), string(event), string(row[i]), string(next)}, err)
 		}
 	}
 }
 
-func check(t *testing.T, state, event, want, got string, err error) {
+// move is one cell of a table: what an event makes of a state ("": illegal).
+type move struct {
+	state, event, want, got string
+}
+
+func check(t *testing.T, m move, err error) {
 	t.Helper()
-	if want == "" {
+	if m.want == "" {
 		var illegal *IllegalError
-		if !errors.As(err, &illegal) || got != state {
-			t.Errorf("%s + %s: got state %q and error %v, want the state kept and an IllegalError", state, event, got, err)
+		if !errors.As(err, &illegal) || m.got != m.state {
+			t.Errorf("%s + %s: got state %q and error %v, want the state kept and an IllegalError", m.state, m.event, m.got, err)
 		}
 		return
 	}
-	if err != nil || got != want {
-		t.Errorf("%s + %s: got %q, %v; want %q", state, event, got, err, want)
+	if err != nil || m.got != m.want {
+		t.Errorf("%s + %s: got %q, %v; want %q", m.state, m.event, m.got, err, m.want)
 	}
 }
 
