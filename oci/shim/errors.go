@@ -60,10 +60,18 @@ func statusOf(err error) error {
 	return status.Error(code, err.Error())
 }
 
-var cwdErrors = []*regexp.Regexp{
-	regexp.MustCompile(`chdir to cwd \("(.*)"\) set in config\.json failed: (.*)$`),
-	regexp.MustCompile(`error during container init: mkdir (.*): (.*)$`),
-}
+var (
+	chdirError  = regexp.MustCompile(`chdir to cwd \("(.*)"\) set in config\.json failed: (.*)$`)
+	mkdirError  = regexp.MustCompile(`error during container init: mkdir (.*): (.*)$`)
+	mountError  = regexp.MustCompile(`error mounting ".*" to rootfs at "(.*?)": .*?([^:]*)$`)
+	deviceError = regexp.MustCompile(`container's /dev/\w+ is invalid$`)
+	// misfit matches why an image and the places of mounts and directories in
+	// it do not fit: files in the way of directories, links that lead nowhere
+	// that is allowed. Everything else, as a full disk, is the node's fault.
+	misfit = regexp.MustCompile(`(not a directory|is a directory|file exists|file name too long|read-only file system|` +
+		`too many levels of symbolic links|must be mounted on ordinary directory|` +
+		`cannot be mounted because it is (inside /proc|not of type proc))$`)
+)
 
 // startError explains why libcontainer could not start a process. Errors of
 // the process that becomes the command cross a pipe and arrive as text, so
@@ -74,12 +82,24 @@ func startError(err error, p *specs.Process) error {
 	if _, reason, ok := strings.Cut(text, "exec: "+strconv.Quote(command)+": "); ok {
 		return fail(errCommand, "cannot execute %q: %s", command, reason)
 	}
-	for _, re := range cwdErrors {
-		if m := re.FindStringSubmatch(text); m != nil && m[1] == p.Cwd {
-			return fail(errCommand, "cannot execute %q: its working directory %q cannot be used: %s", command, m[1], m[2])
-		}
+	fits := !misfit.MatchString(text)
+	if m := chdirError.FindStringSubmatch(text); m != nil && m[1] == p.Cwd {
+		return badCwd(p, m[2])
+	}
+	if m := mkdirError.FindStringSubmatch(text); m != nil && !fits && strings.HasPrefix(p.Cwd+"/", m[1]+"/") {
+		return badCwd(p, m[2])
+	}
+	if m := mountError.FindStringSubmatch(text); m != nil && !fits {
+		return fail(errCommand, "the image does not allow a mount on %q: %s", m[1], strings.TrimSpace(m[2]))
+	}
+	if deviceError.MatchString(text) {
+		return fail(errCommand, "the mounts spoil what every container needs: %s", text)
 	}
 	return err
+}
+
+func badCwd(p *specs.Process, reason string) error {
+	return fail(errCommand, "cannot execute %q: its working directory %q cannot be used: %s", p.Args[0], p.Cwd, reason)
 }
 
 func firstLine(s string) string {

@@ -25,8 +25,15 @@ func TestStartError(t *testing.T) {
 		before + `chdir to cwd ("/dir") set in config.json failed: no such file`: `cannot execute "cmd": its working directory "/dir" cannot be used: no such file`,
 		before + `mkdir /dir: not a directory`:                                   `cannot execute "cmd": its working directory "/dir" cannot be used: not a directory`,
 		before + `mkdir /other: not a directory`:                                 "",
-		before + `exec: "other": permission denied`:                              "",
-		"unable to apply cgroup configuration: exec format":                      "",
+		before + `mkdir /dir: no space left on device`:                           "",
+		before + `mkdir /dirt: no space left on device`:                          "",
+		before + `error mounting "/src" to rootfs at "/etc/x": create mountpoint for /etc/x mount: openat2 /etc/x: not a directory`: `the image does not allow a mount on "/etc/x": not a directory`,
+		before + `error mounting "proc" to rootfs at "/proc": filesystem "proc" must be mounted on ordinary directory`:              `the image does not allow a mount on "/proc": filesystem "proc" must be mounted on ordinary directory`,
+		before + `error mounting "/src" to rootfs at "/proc/x": create: "/r/proc/x" cannot be mounted because it is inside /proc`:   `the image does not allow a mount on "/proc/x": "/r/proc/x" cannot be mounted because it is inside /proc`,
+		before + `error mounting "/src" to rootfs at "/x": create mountpoint for /x mount: mkdirat /x: no space left on device`:     "",
+		before + `error reopening /dev/null inside container: can't reopen /dev/null: container's /dev/null is invalid`:             "the mounts spoil what every container needs: " + before + `error reopening /dev/null inside container: can't reopen /dev/null: container's /dev/null is invalid`,
+		before + `exec: "other": permission denied`:         "",
+		"unable to apply cgroup configuration: exec format": "",
 	} {
 		err := startError(errors.New(text), p)
 		if want == "" {
