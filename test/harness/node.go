@@ -7,7 +7,9 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -66,7 +68,7 @@ func NewNode(o NodeOptions) (*Node, error) {
 	files := map[string]string{
 		"criruntime.toml": fmt.Sprintf(nodeConf, n.Root(), n.State(), n.Socket(),
 			filepath.Join(Source(), "bin", "criruntime-shim"), n.path("registries.conf"), n.path("policy.json"),
-			n.path("cni"), bins, n.path("nri.sock")) + o.Config,
+			n.path("cni"), bins, n.NRI()) + o.Config,
 		"cni/10-test.conflist": fmt.Sprintf(nodeNetwork, n.Name, o.Plugins, n.Name, n.Leases(), n.Subnet),
 		"registries.conf":      registriesConf(o.Registry) + o.Registries,
 		"policy.json":          `{"default": [{"type": "insecureAcceptAnything"}]}`,
@@ -104,6 +106,9 @@ func (n *Node) State() string { return n.path("state") }
 
 // Socket is where the daemon serves.
 func (n *Node) Socket() string { return n.path("state/criruntime.sock") }
+
+// NRI is where the daemon serves plugins.
+func (n *Node) NRI() string { return n.path("nri.sock") }
 
 // Leases is where host-local keeps this node's addresses.
 func (n *Node) Leases() string { return n.path("leases") }
@@ -214,7 +219,34 @@ func (n *Node) force() error {
 	errs = append(errs, eachHierarchy(func(mount string) error {
 		return removeCgroup(filepath.Join(mount, n.Name))
 	}))
-	return errors.Join(append(errs, os.RemoveAll(n.Dir))...)
+	return errors.Join(append(errs, n.dropRules(), os.RemoveAll(n.Dir))...)
+}
+
+// dropRules takes away the packet filter rules that the bridge plugin made for
+// pods of this node: they name its network in a comment.
+func (n *Node) dropRules() error {
+	out, err := exec.Command("iptables-save", "-t", "nat").Output()
+	if err != nil {
+		return fmt.Errorf("cannot list the packet filter rules: %w", err)
+	}
+	var errs []error
+	chains := map[string]bool{}
+	for line := range strings.Lines(string(out)) {
+		if !strings.Contains(line, n.Name) {
+			continue
+		}
+		line = strings.TrimSpace(line)
+		errs = append(errs, fmt.Errorf("a rule was left: %s", line))
+		if chain := strings.Fields(line)[1]; strings.HasPrefix(line, "-A CNI-") {
+			chains[chain] = true
+		} else {
+			errs = append(errs, run("sh", "-c", "iptables -w -t nat -D "+strings.TrimPrefix(line, "-A ")))
+		}
+	}
+	for chain := range chains {
+		errs = append(errs, run("iptables", "-w", "-t", "nat", "-F", chain), run("iptables", "-w", "-t", "nat", "-X", chain))
+	}
+	return errors.Join(errs...)
 }
 
 // killShim ends the process that a shim.pid file names, if it is a shim.
@@ -300,7 +332,6 @@ conf_dir = %q
 bin_dirs = [%s]
 plugin_timeout = "5s"
 [nri]
-enable = false
 socket = %q
 `
 
