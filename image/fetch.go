@@ -16,8 +16,8 @@ import (
 )
 
 // A layer is unpacked without regard to what is beneath it, so images share it
-// by its DiffID. The exception is a layer with implied directories: these get
-// the attributes that they have beneath, so it is shared by its chain alone.
+// by its DiffID. The exception is a layer that is fitted to those beneath, see
+// layer.Repair: it is shared by its chain alone.
 
 func sharedKey(diff digest.Digest) string { return "diff:" + diff.String() }
 
@@ -108,7 +108,7 @@ func (j *job) run(ctx context.Context) (unpacked, error) {
 	}
 	j.fetched = true
 	r, err := j.unpack(ctx)
-	if err != nil || len(r.res.Implied) > 0 {
+	if err != nil || !r.res.Alone() {
 		return unpacked{raw: r}, err
 	}
 	l, err := s.publishLayer(r, sharedKey(j.layer.DiffID))
@@ -146,8 +146,8 @@ func (j *job) unpack(ctx context.Context) (_ *raw, err error) {
 	return r, nil
 }
 
-// publishForChain gives implied directories their attributes from the layers
-// beneath, and makes the layer visible to images that have the same ones.
+// publishForChain fits the layer to those beneath, and makes it visible to
+// images that have the same ones.
 func (j *job) publishForChain(ctx context.Context, r *raw) (*stored, error) {
 	s := j.store
 	below, err := j.below(ctx)
@@ -159,7 +159,7 @@ func (j *job) publishForChain(ctx context.Context, r *raw) (*stored, error) {
 				break
 			}
 		}
-		err = layer.Repair(s.path("staging", r.name), r.res, dirs)
+		r.res, err = layer.Repair(s.path("staging", r.name), r.res, dirs)
 	}
 	if err != nil {
 		_ = s.discard(s.path("staging", r.name), newName())

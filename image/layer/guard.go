@@ -283,11 +283,7 @@ func (g *guard) finish() (Result, error) {
 	_, hidesAll := g.opaque[g.root]
 	res := Result{Bytes: g.bytes, Inodes: g.inodes, Opaque: hidesAll}
 	for dir, own := range g.dirs {
-		if own {
-			continue
-		}
-		var st unix.Stat_t
-		if err := unix.Lstat(dir, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFDIR {
+		if own || !isDir(dir) {
 			continue
 		}
 		res.Implied = append(res.Implied, dir[len(g.root)+1:])
@@ -295,16 +291,30 @@ func (g *guard) finish() (Result, error) {
 		res.Bytes += blockSize
 	}
 	sort.Strings(res.Implied)
+	deletions := map[string]bool{}
+	for path := range g.whiteouts {
+		dir := filepath.Dir(path)
+		if g.dirs[dir] && !deletions[dir] && isDir(dir) {
+			deletions[dir] = true
+			res.Deletions = append(res.Deletions, dir[len(g.root)+1:])
+		}
+	}
 	return res, nil
+}
+
+func isDir(path string) bool {
+	var st unix.Stat_t
+	err := unix.Lstat(path, &st)
+	return err == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR
 }
 
 // markOpaque hides what the layers below have in dir. Whiteouts in it would
 // delete nothing, and show in a listing.
 func (g *guard) markOpaque(dir string) error {
-	var st unix.Stat_t
-	if err := unix.Lstat(dir, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFDIR {
+	if !isDir(dir) {
 		return nil // replaced later in the archive
 	}
+	var st unix.Stat_t
 	for path := range g.whiteouts {
 		if !strings.HasPrefix(path, dir+"/") {
 			continue

@@ -11,28 +11,56 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Repair gives the implied directories of the layer in dir the owner, mode,
-// attributes and times that the same directories have in the layers below,
-// lowers, topmost first. Without it they would shadow them with root's and
-// 0755. Those that are only there for deletions, and have nothing below to
-// delete from, go. After Repair the layer belongs to this chain of lowers
-// alone. It is for the result of Unpack, once.
-func Repair(dir string, res Result, lowers []string) error {
+// Repair makes a layer that is not Alone fit the layers below it, lowers,
+// topmost first, and returns what it is then. Its implied directories get the
+// owner, mode, attributes and times that the same directories have below:
+// without it they would shadow them with root's and 0755. Deletions in
+// directories that are not below have nothing to delete, and go: overlay would
+// list them. So do implied directories that are empty then. After Repair the
+// layer belongs to this chain of lowers alone. It is for the result of Unpack,
+// once.
+func Repair(dir string, res Result, lowers []string) (Result, error) {
 	if res.Opaque {
 		lowers = nil
 	}
 	for _, name := range slices.Backward(res.Implied) { // children first
-		if from, ok := find(name, lowers); ok && !hiddenBy(dir, name) {
+		if from, ok := merged(dir, name, lowers); ok {
 			if err := copyAttributes(from, filepath.Join(dir, name)); err != nil {
-				return fmt.Errorf("cannot give %q the attributes that it has in the layers below: %w", name, err)
+				return res, fmt.Errorf("cannot give %q the attributes that it has in the layers below: %w", name, err)
 			}
 			continue
 		}
-		if err := dropDeletions(filepath.Join(dir, name)); err != nil {
-			return fmt.Errorf("cannot drop the deletions in %q: %w", name, err)
+		if err := res.dropDeletions(dir, name); err != nil {
+			return res, err
+		}
+		switch err := unix.Rmdir(filepath.Join(dir, name)); err {
+		case nil:
+			res.Inodes--
+			res.Bytes -= blockSize
+		case unix.ENOTEMPTY, unix.EEXIST:
+		default:
+			return res, &os.PathError{Op: "rmdir", Path: filepath.Join(dir, name), Err: err}
 		}
 	}
-	return nil
+	for _, name := range res.Deletions {
+		if _, ok := merged(dir, name, lowers); ok {
+			continue
+		}
+		if err := res.dropDeletions(dir, name); err != nil {
+			return res, err
+		}
+	}
+	res.Implied, res.Deletions = nil, nil
+	return res, nil
+}
+
+// merged returns the topmost directory of the lowers that overlay merges with
+// the directory called name of the layer in dir, if there is one.
+func merged(dir, name string, lowers []string) (string, bool) {
+	if hiddenBy(dir, name) {
+		return "", false
+	}
+	return find(name, lowers)
 }
 
 // hiddenBy says whether a directory above name hides, in its own layer, what
@@ -46,13 +74,13 @@ func hiddenBy(dir, name string) bool {
 	return false
 }
 
-// dropDeletions removes the whiteouts in dir, and dir itself if it is empty then.
-func dropDeletions(dir string) error {
+// dropDeletions removes the whiteouts in the directory called name.
+func (r *Result) dropDeletions(dir, name string) error {
+	dir = filepath.Join(dir, name)
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return err
 	}
-	left := len(entries)
 	for _, e := range entries {
 		if e.Type()&os.ModeCharDevice == 0 {
 			continue
@@ -68,12 +96,9 @@ func dropDeletions(dir string) error {
 		if err := os.Remove(path); err != nil {
 			return err
 		}
-		left--
+		r.Inodes--
 	}
-	if left > 0 {
-		return nil
-	}
-	return os.Remove(dir)
+	return nil
 }
 
 // find returns the topmost directory called name that the stacked lowers show.

@@ -5,6 +5,7 @@ package layer
 import (
 	"archive/tar"
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -39,7 +40,7 @@ func TestStackedLayersEqualSequentialOnes(t *testing.T) {
 					said = append(said, fmt.Sprintf("%d: type %c, %s, mode %o", i, e.Typeflag, e.Name, e.Mode))
 				}
 				dir, res := unpackInto(t, rt.Archive(t, entries...))
-				if err := Repair(dir, res, dirs); err != nil {
+				if _, err := Repair(dir, res, dirs); err != nil {
 					t.Fatal(err)
 				}
 				if res.Opaque {
@@ -91,6 +92,17 @@ func (t tree) remove(p string, self bool) {
 	}
 }
 
+// blocks says whether something that is no directory stands at dir or above.
+// Where nothing stands a deletion deletes nothing.
+func (t tree) blocks(dir string) bool {
+	for ; dir != "."; dir = path.Dir(dir) {
+		if t[dir] != "" && !t.isDir(dir) {
+			return true
+		}
+	}
+	return false
+}
+
 // generator makes layers, and keeps the tree that they give one after another.
 type generator struct {
 	*rand.Rand
@@ -115,7 +127,7 @@ func (g *generator) layer(n int) []*tar.Header {
 	for range 1 + g.IntN(6) {
 		p := g.path()
 		dir := path.Dir(p)
-		if _, busy := gone[dir]; busy || !below.isDir(dir) {
+		if _, busy := gone[dir]; busy || below.blocks(dir) {
 			continue
 		}
 		mark := path.Join(dir, ".wh."+path.Base(p))
@@ -208,6 +220,10 @@ func mounted(t *testing.T, dirs []string) tree {
 		}
 		name := p[len(target)+1:]
 		info, err := d.Info()
+		if errors.Is(err, fs.ErrNotExist) {
+			got[name] = "listed, but not there"
+			return nil
+		}
 		if err != nil {
 			return err
 		}

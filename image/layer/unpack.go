@@ -38,10 +38,18 @@ type Result struct {
 	// first, that the archive has no entry for although it has entries beneath
 	// them. Their owner and mode are those of the layers below: see Repair.
 	Implied []string
+	// Deletions are the other directories, but for the root, in which the layer
+	// deletes what layers below have. Where none of them has the directory
+	// overlay would list the deletions themselves: see Repair.
+	Deletions []string
 	// Opaque layers hide all layers below. Overlay cannot be told so at the
 	// root of a layer: mount none of those below.
 	Opaque bool
 }
+
+// Alone says whether the layer is the same whatever is below it. If not, it is
+// for Repair.
+func (r *Result) Alone() bool { return len(r.Implied)+len(r.Deletions) == 0 }
 
 // Unpack reads the blob from r to its end and extracts it into dir, an empty
 // directory on a file system that supports trusted.* attributes. The result
