@@ -89,7 +89,9 @@ func fromSpec(c *api.Container, s *specs.Spec) {
 	if l := s.Linux; l != nil {
 		c.Linux.Namespaces = api.FromOCILinuxNamespaces(l.Namespaces)
 		c.Linux.Devices = api.FromOCILinuxDevices(l.Devices)
-		c.Linux.SeccompPolicy = api.FromOCILinuxSeccomp(l.Seccomp)
+		if l.Seccomp != nil {
+			c.Linux.SeccompPolicy = api.FromOCILinuxSeccomp(l.Seccomp)
+		}
 		c.Linux.Sysctl = l.Sysctl
 		if c.State == api.ContainerState_CONTAINER_UNKNOWN || c.Linux.Resources == nil {
 			c.Linux.Resources = api.FromOCILinuxResources(l.Resources, nil)

@@ -42,6 +42,18 @@ type spec struct {
 
 // TestCritest runs the suite once; its subtests are the specs.
 func TestCritest(t *testing.T) {
+	suite(t, 100, os.Getenv("CRITEST_FOCUS"))
+}
+
+// TestCritestOverWebSockets runs the specs about streams once more, over the
+// protocols that newer clients use.
+func TestCritestOverWebSockets(t *testing.T) {
+	suite(t, 4, "Streaming", "-websocket-exec", "-websocket-attach", "-websocket-portforward")
+}
+
+// suite runs the specs in the focus, or all, on a node of its own; there are at
+// least so many in all.
+func suite(t *testing.T, atLeast int, focus string, flags ...string) {
 	if err := harness.Ready(); err != nil {
 		t.Fatal(err)
 	}
@@ -58,10 +70,13 @@ func TestCritest(t *testing.T) {
 		}
 	})
 	node := start(t, dir)
-	specs := run(t, node, filepath.Join(dir, "junit.xml"))
+	specs := run(t, node, focus, flags)
+	if len(specs) < atLeast {
+		t.Errorf("critest reports %d specs, it has more than %d", len(specs), atLeast)
+	}
 	for _, s := range specs {
 		name := strings.TrimPrefix(s.Name, "[It] ")
-		t.Run(strings.TrimPrefix(name, "[k8s.io] "), func(t *testing.T) { judge(t, name, s) })
+		t.Run(strings.TrimPrefix(name, "[k8s.io] "), func(t *testing.T) { judge(t, name, s, focus) })
 	}
 	summarize(t, specs)
 	if t.Failed() {
@@ -96,14 +111,16 @@ func start(t *testing.T, dir string) *harness.Node {
 }
 
 // run runs critest and gives its report.
-func run(t *testing.T, node *harness.Node, junit string) []spec {
+func run(t *testing.T, node *harness.Node, focus string, flags []string) []spec {
 	t.Helper()
+	junit := filepath.Join(node.Dir, "junit.xml")
 	args := []string{
 		"-runtime-endpoint", "unix://" + node.Socket(), "-image-endpoint", "unix://" + node.Socket(),
 		"-config", filepath.Join(node.Dir, "crictl.yaml"),
-		"-ginkgo.no-color", "-ginkgo.v", "-ginkgo.junit-report", junit,
+		"-ginkgo.no-color", "-ginkgo.v", "-ginkgo.junit-report", junit, "-nri-socket", node.NRI(),
 	}
-	if focus := os.Getenv("CRITEST_FOCUS"); focus != "" {
+	args = append(args, flags...)
+	if focus != "" {
 		args = append(args, "-ginkgo.focus", focus)
 	}
 	cmd := exec.Command(harness.Tool("critest"), args...)
@@ -128,9 +145,6 @@ func run(t *testing.T, node *harness.Node, junit string) []spec {
 			}
 		}
 	}
-	if len(specs) < 100 {
-		t.Errorf("critest reports %d specs, it has more than 100", len(specs))
-	}
 	if failed != nil && !slices.ContainsFunc(specs, func(s spec) bool { return s.Failure != nil }) {
 		t.Errorf("critest ended with %v, but no spec failed", failed)
 	}
@@ -154,7 +168,7 @@ func follow(out io.Reader) {
 }
 
 // judge passes, skips or fails a spec's subtest.
-func judge(t *testing.T, name string, s spec) {
+func judge(t *testing.T, name string, s spec, focus string) {
 	why := reason(name)
 	switch {
 	case s.Failure != nil:
@@ -163,7 +177,7 @@ func judge(t *testing.T, name string, s spec) {
 		t.Errorf("it stands among those left out (%s), and passes", why)
 	case s.Skipped == nil && s.Status != "skipped":
 		return
-	case os.Getenv("CRITEST_FOCUS") != "":
+	case focus != "":
 		t.SkipNow()
 	case why == "":
 		message := ""

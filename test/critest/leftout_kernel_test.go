@@ -21,10 +21,6 @@ var table = []leftOut{
 		reason: "a benchmark, not a check; critest runs them with -benchmark only",
 	},
 	{
-		specs:  regexp.MustCompile(`^\[k8s\.io\] NRI `),
-		reason: "the Node Resource Interface is not served yet",
-	},
-	{
 		specs:  regexp.MustCompile(`^\[k8s\.io\] PodSandbox runtime should support metrics operations `),
 		reason: "the CRI's metrics are not served yet",
 	},
