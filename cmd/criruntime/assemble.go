@@ -88,7 +88,7 @@ func (d *parts) claimDirectories(context.Context) error {
 }
 
 func (d *parts) probe(context.Context) (err error) {
-	if d.machine, err = host.Probe(); err != nil {
+	if d.machine, err = host.Probe(d.conf.Root); err != nil {
 		return fmt.Errorf("this machine cannot run containers: %w", err)
 	}
 	if d.cgroups, err = cgroup.Detect(d.conf.Runtime.CgroupDriver); err != nil {
@@ -210,10 +210,15 @@ func (d *parts) openServer(context.Context) error {
 		SystemdCgroups: d.cgroups.Name() == "systemd",
 		Handlers: map[string]server.HandlerFeatures{d.conf.Runtime.DefaultHandler: {
 			RecursiveReadOnlyMounts: d.machine.RecursiveReadOnly.Yes(),
+			UserNamespaces:          d.userNamespaces(),
 		}},
 		DefaultHandler: d.conf.Runtime.DefaultHandler,
-		Features:       server.Features{SupplementalGroupsPolicy: true},
-		Info:           d.info(),
+		Features: server.Features{
+			SupplementalGroupsPolicy:  true,
+			UserNamespacesHostNetwork: d.userNamespaces(),
+			MountOptions:              true,
+		},
+		Info: d.info(),
 		Streaming: stream.Options{
 			Address:     d.conf.API.Streaming,
 			IdleTimeout: d.conf.API.StreamingIdleTimeout,
@@ -227,6 +232,12 @@ func (d *parts) openServer(context.Context) error {
 		d.onClose(d.server.Close)
 	}
 	return err
+}
+
+// userNamespaces says whether pods can have their own: that takes the kernel's
+// help, and that of the file system which images are on.
+func (d *parts) userNamespaces() bool {
+	return d.machine.UserNamespaces.Yes() && d.machine.IDMappedOverlay.Yes()
 }
 
 func (d *parts) openMetrics(ctx context.Context) error {

@@ -23,7 +23,7 @@ func checkUser(*conf.Config) []finding {
 	if os.Geteuid() != 0 {
 		return []finding{{fail, "user", fmt.Sprintf("uid %d", os.Geteuid()), "run it as root: only root can make namespaces, mounts and cgroups"}}
 	}
-	machine, err := host.Probe()
+	machine, err := host.Probe("")
 	if err != nil {
 		return []finding{{fail, "user", err.Error(), "see the message"}}
 	}
@@ -107,7 +107,7 @@ func checkCgroups(c *conf.Config) []finding {
 }
 
 func checkSecurity(*conf.Config) []finding {
-	machine, err := host.Probe()
+	machine, err := host.Probe("")
 	if err != nil {
 		return nil // reported already
 	}

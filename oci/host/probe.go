@@ -24,9 +24,11 @@ import (
 	"github.com/criruntime/criruntime/oci/spec"
 )
 
-// Probe gathers the facts. It takes some milliseconds. An error means that
-// containers cannot run here at all.
-func Probe() (*spec.Host, error) {
+// Probe gathers the facts. It takes some milliseconds. What depends on the file
+// system that images are kept on is tried in dir, "" being the directory for
+// temporary files; nothing stays there. An error means that containers cannot
+// run here at all.
+func Probe(dir string) (*spec.Host, error) {
 	h := &spec.Host{
 		Seccomp:           seccompAvailable(),
 		AppArmor:          appArmorEnabled(),
@@ -35,7 +37,7 @@ func Probe() (*spec.Host, error) {
 		HugepageSizes:     hugepageSizes("/sys/kernel/mm/hugepages"),
 		MinOOMScoreAdj:    probeOOMScoreAdj("/proc/self/oom_score_adj"),
 	}
-	h.UserNamespaces, h.IDMappedOverlay = probeUserNamespaces()
+	h.UserNamespaces, h.IDMappedOverlay = probeUserNamespaces(dir)
 	if h.AppArmor && appArmorProfileLoaded(defaultAppArmorProfile) {
 		h.AppArmorDefault = defaultAppArmorProfile
 	}

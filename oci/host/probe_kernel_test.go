@@ -18,7 +18,7 @@ import (
 func TestProbe(t *testing.T) {
 	score := readFile(t, "/proc/self/oom_score_adj")
 	mounts := readFile(t, "/proc/self/mountinfo")
-	h, err := Probe()
+	h, err := Probe(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}

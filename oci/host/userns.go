@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strconv"
-	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -14,64 +12,45 @@ import (
 	"github.com/criruntime/criruntime/oci/spec"
 )
 
-// probeUserNamespaces makes a user namespace, and an overlay on a directory
-// that is mapped by it. Not every file system can be mapped; the one that the
-// directory for temporary files is on stands for all.
-func probeUserNamespaces() (namespaces, overlay spec.Support) {
-	// The thread traces a child and gets a mount namespace of its own; all
-	// that was mounted in it goes when the thread dies.
+// probeUserNamespaces makes a user namespace, and in dir an overlay on a
+// directory that is mapped by it: not every file system can be mapped.
+func probeUserNamespaces(dir string) (namespaces, overlay spec.Support) {
+	// The thread gets a mount namespace of its own; all that was mounted in it
+	// goes when the thread dies.
 	_ = namespace.OnThread(func() error {
-		namespaces, overlay = probeOnThread()
+		namespaces, overlay = probeOnThread(dir)
 		return nil
 	})
 	return namespaces, overlay
 }
 
-func probeOnThread() (namespaces, overlay spec.Support) {
-	userns, err := newUserNamespace()
-	switch {
-	case errors.Is(err, unix.EINVAL), errors.Is(err, unix.ENOSPC), errors.Is(err, unix.ENOSYS):
-		return spec.SupportNo, spec.SupportNo
-	case err != nil:
-		return spec.SupportUnknown, spec.SupportUnknown
-	}
-	defer userns.Close()
-	err = overlayOnIDMap(int(userns.Fd()))
+func probeOnThread(dir string) (namespaces, overlay spec.Support) {
+	ids := []spec.IDMapping{{Container: 0, Host: 65536, Length: 65536}}
+	err := namespace.WithUser(ids, ids, 0, func(proc string) error {
+		namespaces = spec.SupportYes
+		userns, err := os.Open(proc + "/ns/user")
+		if err != nil {
+			return err
+		}
+		defer userns.Close()
+		return overlayOnIDMap(int(userns.Fd()), dir)
+	})
+	impossible := errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.ENOSPC)
 	switch {
 	case err == nil:
-		return spec.SupportYes, spec.SupportYes
-	case errors.Is(err, unix.EINVAL), errors.Is(err, unix.ENOSYS):
-		return spec.SupportYes, spec.SupportNo
+		return namespaces, spec.SupportYes
+	case namespaces.Yes() && impossible:
+		return namespaces, spec.SupportNo
+	case impossible:
+		return spec.SupportNo, spec.SupportNo
 	}
-	return spec.SupportYes, spec.SupportUnknown
-}
-
-// newUserNamespace returns a user namespace that maps some ids. It needs a
-// process, since a thread cannot enter one: a child that is stopped before its
-// first instruction.
-func newUserNamespace() (*os.File, error) {
-	mapping := []syscall.SysProcIDMap{{ContainerID: 0, HostID: 65536, Size: 65536}}
-	child, err := os.StartProcess("/proc/self/exe", []string{"probe"}, &os.ProcAttr{
-		Sys: &syscall.SysProcAttr{
-			Cloneflags:  unix.CLONE_NEWUSER,
-			UidMappings: mapping, GidMappings: mapping,
-			Ptrace: true, Pdeathsig: unix.SIGKILL,
-		},
-	})
-	if err != nil {
-		return nil, err
-	}
-	defer func() {
-		_ = child.Kill()
-		_, _ = child.Wait()
-	}()
-	return os.Open("/proc/" + strconv.Itoa(child.Pid) + "/ns/user")
+	return namespaces, spec.SupportUnknown
 }
 
 // overlayOnIDMap maps a directory and stacks an overlay on it, in a mount
 // namespace of the calling thread's own.
-func overlayOnIDMap(userns int) (err error) {
-	dir, err := os.MkdirTemp("", "criruntime-probe-")
+func overlayOnIDMap(userns int, dir string) (err error) {
+	dir, err = os.MkdirTemp(dir, "criruntime-probe-")
 	if err != nil {
 		return err
 	}

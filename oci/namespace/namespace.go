@@ -1,13 +1,9 @@
-// Package namespace makes, pins, enters and removes a pod's network, IPC and
-// UTS namespaces. A pinned namespace is a file on which the namespace is
+// Package namespace makes, pins, enters and removes a pod's network, IPC, UTS
+// and user namespaces. A pinned namespace is a file on which the namespace is
 // mounted; it lives without a process until the file is removed. Those of
 // networks belong under /run/netns, where ip-netns(8) shows them. The package
 // knows nothing of pods; PID namespaces, which die with their first process,
 // are the shim's.
-//
-// A namespace that belongs to a user namespace cannot be made by a thread of
-// this process: it takes a child that has entered that user namespace. Options
-// has the room for it.
 package namespace
 
 import (
@@ -28,6 +24,10 @@ type Options struct {
 	// Net, IPC and UTS are the absolute paths on which to pin. A namespace
 	// with an empty path is not made. The directories are created.
 	Net, IPC, UTS string
+	// User is the same for a user namespace, which then owns the others. UIDs
+	// and GIDs are its mappings.
+	User       string
+	UIDs, GIDs []spec.IDMapping
 	// Hostname is set in the UTS namespace; "" keeps the host's.
 	Hostname string
 	// Sysctls are set in the new namespaces, by names as sysctl.d(5) has them.
@@ -44,6 +44,7 @@ var kinds = []struct {
 	{"net", specs.NetworkNamespace, unix.CLONE_NEWNET, func(o *Options) string { return o.Net }},
 	{"ipc", specs.IPCNamespace, unix.CLONE_NEWIPC, func(o *Options) string { return o.IPC }},
 	{"uts", specs.UTSNamespace, unix.CLONE_NEWUTS, func(o *Options) string { return o.UTS }},
+	{"user", specs.UserNamespace, unix.CLONE_NEWUSER, func(o *Options) string { return o.User }},
 }
 
 // Create makes namespaces and pins them. The loopback device of a new network
@@ -69,9 +70,23 @@ func create(o *Options, sysctls []sysctl) error {
 			flags |= k.flag
 		}
 	}
+	if o.User != "" {
+		return WithUser(o.UIDs, o.GIDs, uintptr(flags), func(proc string) error {
+			if err := enterOwned(o, proc); err != nil {
+				return err
+			}
+			return fill(o, sysctls, proc)
+		})
+	}
 	if err := unix.Unshare(flags); err != nil {
 		return fmt.Errorf("cannot make namespaces: %w", err)
 	}
+	return fill(o, sysctls, "/proc/thread-self")
+}
+
+// fill sets up the namespaces that the calling thread has entered and pins
+// those of the process with the directory proc, which are the same.
+func fill(o *Options, sysctls []sysctl, proc string) error {
 	if o.Hostname != "" {
 		if err := unix.Sethostname([]byte(o.Hostname)); err != nil {
 			return fmt.Errorf("%w hostname %q: %v", spec.ErrInvalid, o.Hostname, err)
@@ -83,22 +98,26 @@ func create(o *Options, sysctls []sysctl) error {
 		}
 	}
 	for _, s := range sysctls {
-		if err := s.write(); err != nil {
+		err := s.write()
+		if o.User != "" && errors.Is(err, os.ErrPermission) {
+			err = asOwner(o, s.write)
+		}
+		if err != nil {
 			return err
 		}
 	}
-	return pinAll(o)
+	return pinAll(o, proc)
 }
 
-// pinAll pins the calling thread's namespaces, all or none.
-func pinAll(o *Options) error {
+// pinAll pins the namespaces of a process, all or none.
+func pinAll(o *Options, proc string) error {
 	var pinned []string
 	for _, k := range kinds {
 		path := k.path(o)
 		if path == "" {
 			continue
 		}
-		if err := pin(k.file, path); err != nil {
+		if err := pin(proc+"/ns/"+k.file, path); err != nil {
 			for _, p := range pinned {
 				err = errors.Join(err, Remove(p))
 			}
@@ -109,8 +128,8 @@ func pinAll(o *Options) error {
 	return nil
 }
 
-// pin mounts the calling thread's namespace on a new file.
-func pin(file, path string) error {
+// pin mounts a namespace on a new file.
+func pin(namespace, path string) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return fmt.Errorf("cannot pin a namespace: %w", err)
 	}
@@ -119,7 +138,7 @@ func pin(file, path string) error {
 		return fmt.Errorf("cannot pin a namespace: %w", err)
 	}
 	f.Close()
-	if err := unix.Mount("/proc/thread-self/ns/"+file, path, "", unix.MS_BIND, ""); err != nil {
+	if err := unix.Mount(namespace, path, "", unix.MS_BIND, ""); err != nil {
 		return errors.Join(fmt.Errorf("cannot pin a namespace on %s: %w", path, err), os.Remove(path))
 	}
 	return nil

@@ -181,6 +181,9 @@ func checkContainer(in *Input) error {
 	if err := CheckUser(sec); err != nil {
 		return err
 	}
+	if err := checkSameUser(&in.Pod.Namespaces, &in.Container.Namespaces); err != nil {
+		return err
+	}
 	if sec.Privileged && !in.Pod.Security.Privileged {
 		return invalid("privileged", "the container is privileged and its pod is not")
 	}

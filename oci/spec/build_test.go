@@ -155,7 +155,11 @@ var golden = map[string]func(in *Input){
 		in.Host = hostV2()
 		ids := []IDMapping{{Container: 0, Host: 65536, Length: 65536}}
 		in.Pod.Namespaces.User = &UserNamespace{UIDs: ids, GIDs: ids}
-		in.Mounts = []Mount{{ContainerPath: "/data", HostPath: "/srv/data", UIDs: ids, GIDs: ids}}
+		in.Container.Namespaces.User = &UserNamespace{UIDs: ids, GIDs: ids}
+		in.Mounts = []Mount{
+			{ContainerPath: "/data", HostPath: "/srv/data", UIDs: ids, GIDs: ids},
+			{ContainerPath: "/image", HostPath: "/run/image", Image: "sha256:4567", UIDs: ids, GIDs: ids},
+		}
 	},
 	"userns-host-network": func(in *Input) {
 		in.Host = hostV2()
@@ -294,6 +298,17 @@ func TestBuildRefuses(t *testing.T) {
 		{"mounts", func(in *Input) { in.Mounts = []Mount{{ContainerPath: "/a", HostPath: "/a", Options: []string{"suid"}}} }},
 		{"mounts", func(in *Input) {
 			in.Mounts = []Mount{{ContainerPath: "/a", HostPath: "/a", UIDs: []IDMapping{{Length: 1}}}}
+		}},
+		{"userns_options", func(in *Input) {
+			in.Container.Namespaces.User = &UserNamespace{UIDs: []IDMapping{{Length: 1}}, GIDs: []IDMapping{{Length: 1}}}
+		}},
+		{"userns_options", func(in *Input) {
+			in.Pod.Namespaces.User = &UserNamespace{UIDs: []IDMapping{{Length: 1}}, GIDs: []IDMapping{{Length: 1}}}
+			in.Container.Namespaces.User = &UserNamespace{UIDs: []IDMapping{{Length: 2}}, GIDs: []IDMapping{{Length: 1}}}
+		}},
+		{"pid", func(in *Input) {
+			in.Pod.Namespaces.User = &UserNamespace{UIDs: []IDMapping{{Length: 1}}, GIDs: []IDMapping{{Length: 1}}}
+			in.Container.Namespaces.PID = NamespaceNode
 		}},
 		{"oom_score_adj", func(in *Input) { in.Container.Resources.OOMScoreAdj = 1001 }},
 		{"unified", func(in *Input) { in.Container.Resources.Unified = map[string]string{"memory.high": "1"} }},

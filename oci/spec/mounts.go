@@ -87,8 +87,8 @@ func shmMount(in *Input) specs.Mount {
 		Options: []string{"nosuid", "noexec", "nodev", "mode=1777", "size=65536k"}}
 }
 
-// podMounts are the pod's files for name resolution. They follow the root file
-// system in being writable or not.
+// podMounts are the pod's files for name resolution, which belong to its root.
+// They follow the root file system in being writable or not.
 func podMounts(in *Input) []specs.Mount {
 	access := "rw"
 	if in.Container.Security.ReadonlyRootfs {
@@ -99,12 +99,8 @@ func podMounts(in *Input) []specs.Mount {
 		if source == "" {
 			return
 		}
-		m := specs.Mount{Destination: destination, Type: "bind", Source: source,
-			Options: []string{"rbind", "rprivate", access}}
-		if u := in.Pod.Namespaces.User; u != nil {
-			m.UIDMappings, m.GIDMappings = idMappings(u.UIDs), idMappings(u.GIDs)
-		}
-		mounts = append(mounts, m)
+		mounts = append(mounts, specs.Mount{Destination: destination, Type: "bind", Source: source,
+			Options: []string{"rbind", "rprivate", access}})
 	}
 	add("/etc/resolv.conf", in.Paths.ResolvConf)
 	add("/etc/hostname", in.Paths.Hostname)
@@ -157,10 +153,11 @@ func volume(in *Input, m *Mount) (specs.Mount, error) {
 		}
 		options = append(options, o)
 	}
-	return specs.Mount{
-		Destination: destination, Type: "bind", Source: m.HostPath, Options: options,
-		UIDMappings: idMappings(m.UIDs), GIDMappings: idMappings(m.GIDs),
-	}, nil
+	v := specs.Mount{Destination: destination, Type: "bind", Source: m.HostPath, Options: options}
+	if m.Image == "" { // an image is mounted with its owners mapped already
+		v.UIDMappings, v.GIDMappings = idMappings(m.UIDs), idMappings(m.GIDs)
+	}
+	return v, nil
 }
 
 // widerPropagation returns the propagation of a container's root that lets a

@@ -88,13 +88,8 @@ func CheckPod(p *Pod, h *Host) error {
 	default:
 		return invalid("namespace_options.pid", "mode %q is not possible for a pod", ns.PID)
 	}
-	if ns.User != nil {
-		if !h.UserNamespaces.Yes() {
-			return invalid("userns_options", "this machine has no user namespaces")
-		}
-		if len(ns.User.UIDs) == 0 || len(ns.User.GIDs) == 0 {
-			return invalid("userns_options", "the mappings of user ids and of group ids are both needed")
-		}
+	if err := checkUserNamespace(ns, h); err != nil {
+		return err
 	}
 	if err := CheckUser(&p.Security); err != nil {
 		return err

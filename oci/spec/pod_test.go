@@ -88,7 +88,15 @@ func TestCheckPod(t *testing.T) {
 	}
 	noUserns := hostV1()
 	noUserns.UserNamespaces = SupportNo
-	ids := []IDMapping{{Length: 1}}
+	unmapped := hostV1()
+	unmapped.IDMappedOverlay = SupportNo
+	ids, empty := []IDMapping{{Length: 1}}, []IDMapping{{}}
+	two, noRoot := []IDMapping{{Length: 1}, {Container: 1, Host: 1, Length: 1}}, []IDMapping{{Container: 1, Length: 1}}
+	withUser := good()
+	withUser.Namespaces.User = &UserNamespace{UIDs: ids, GIDs: ids}
+	if err := CheckPod(withUser, hostV1()); err != nil {
+		t.Error(err)
+	}
 	for _, test := range []struct {
 		field  string
 		host   *Host
@@ -98,7 +106,17 @@ func TestCheckPod(t *testing.T) {
 		{"ipc", hostV1(), func(p *Pod) { p.Namespaces.IPC = NamespaceTarget }},
 		{"pid", hostV1(), func(p *Pod) { p.Namespaces.PID = NamespaceTarget }},
 		{"userns_options", noUserns, func(p *Pod) { p.Namespaces.User = &UserNamespace{UIDs: ids, GIDs: ids} }},
+		{"userns_options", unmapped, func(p *Pod) { p.Namespaces.User = &UserNamespace{UIDs: ids, GIDs: ids} }},
 		{"userns_options", hostV1(), func(p *Pod) { p.Namespaces.User = &UserNamespace{UIDs: ids} }},
+		{"userns_options", hostV1(), func(p *Pod) { p.Namespaces.User = &UserNamespace{UIDs: ids, GIDs: two} }},
+		{"userns_options", hostV1(), func(p *Pod) { p.Namespaces.User = &UserNamespace{UIDs: noRoot, GIDs: noRoot} }},
+		{"userns_options", hostV1(), func(p *Pod) { p.Namespaces.User = &UserNamespace{UIDs: empty, GIDs: ids} }},
+		{"pid", hostV1(), func(p *Pod) {
+			p.Namespaces.User, p.Namespaces.PID = &UserNamespace{UIDs: ids, GIDs: ids}, NamespaceNode
+		}},
+		{"ipc", hostV1(), func(p *Pod) {
+			p.Namespaces.User, p.Namespaces.IPC = &UserNamespace{UIDs: ids, GIDs: ids}, NamespaceNode
+		}},
 		{"run_as_group", hostV1(), func(p *Pod) { p.Security.RunAsGroup = ptr(int64(1)) }},
 		{"sysctls", hostV1(), func(p *Pod) { p.Sysctls = map[string]string{"vm.swappiness": "1"} }},
 	} {
