@@ -125,6 +125,10 @@ func translate(err error) error {
 		return &shimError{ErrNotFound, st.Message()}
 	case codes.InvalidArgument:
 		return &shimError{ErrCommand, st.Message()}
+	case codes.OutOfRange:
+		return &shimError{ErrLimit, st.Message()}
+	case codes.FailedPrecondition:
+		return &shimError{ErrState, st.Message()}
 	case codes.Canceled:
 		return &shimError{context.Canceled, st.Message()}
 	case codes.DeadlineExceeded:

@@ -6,6 +6,7 @@ import (
 	"syscall"
 
 	"github.com/criruntime/criruntime/oci"
+	"github.com/criruntime/criruntime/oci/cgroup"
 	"github.com/criruntime/criruntime/oci/spec"
 )
 
@@ -57,6 +58,10 @@ func classify(err error) error {
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
 		return &kindError{kind: ErrNoSpace, err: err}
 	case errors.Is(err, spec.ErrInvalid), errors.Is(err, oci.ErrCommand):
+		return &kindError{kind: ErrInvalid, err: err}
+	case errors.Is(err, oci.ErrState), errors.Is(err, cgroup.ErrRefused):
+		return &kindError{kind: ErrState, err: err}
+	case errors.Is(err, oci.ErrLimit), errors.Is(err, cgroup.ErrNoFile):
 		return &kindError{kind: ErrInvalid, err: err}
 	case errors.Is(err, oci.ErrGone):
 		return &kindError{kind: ErrUnavailable, err: err}

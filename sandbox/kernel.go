@@ -11,6 +11,7 @@ import (
 	"github.com/criruntime/criruntime/oci/cgroup"
 	"github.com/criruntime/criruntime/oci/host"
 	"github.com/criruntime/criruntime/oci/namespace"
+	"github.com/criruntime/criruntime/oci/procfs"
 	"github.com/criruntime/criruntime/oci/rootfs"
 	"github.com/criruntime/criruntime/oci/spec"
 )
@@ -30,6 +31,15 @@ type kernel struct {
 	cgroupPids   func(path string) ([]int, error)
 	cgroupKill   func(ctx context.Context, path string) error
 	cgroupRemove func(ctx context.Context, path string) error
+	cgroupSet    func(path string, l cgroup.Limits) error
+
+	// Of metrics alone.
+	cgroupHugepages func(path string) ([]cgroup.Hugepages, error)
+	cgroupMembers   func(path string) ([]int, error)
+	held            func(pids []int) procfs.Held
+	maxOpenFiles    func(pid int) (uint64, bool)
+	blockDevice     func(major, minor uint64) string
+	disk            func(path string) (host.Disk, error)
 
 	killHung func(ctx context.Context, dir string) error
 
@@ -49,6 +59,13 @@ func hostKernel() *kernel {
 		cgroupPids:      cgroup.Pids,
 		cgroupKill:      cgroup.KillAll,
 		cgroupRemove:    cgroup.Remove,
+		cgroupSet:       cgroup.Set,
+		cgroupHugepages: cgroup.ReadHugepages,
+		cgroupMembers:   cgroup.Members,
+		held:            procfs.Count,
+		maxOpenFiles:    procfs.MaxOpenFiles,
+		blockDevice:     host.BlockDevice,
+		disk:            host.ReadDisk,
 		killHung:        killHung,
 		user:            rootfs.ResolveUser,
 		devices:         host.Devices,

@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"slices"
@@ -99,6 +100,7 @@ func podStatus(r *store.Record) *PodStatus {
 	s := &PodStatus{
 		ID: r.ID, Config: r.Config, Handler: r.Handler, State: podState(r), CreatedAt: r.CreatedAt,
 		NetNS: r.NetNS, Cgroup: r.Cgroup,
+		Overhead: cmp.Or(r.Overhead, r.Config.Overhead), Resources: cmp.Or(r.Resources, r.Config.Resources),
 	}
 	if r.State == lifecycle.PodReady {
 		s.Pid = r.ShimPid

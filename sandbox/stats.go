@@ -81,13 +81,7 @@ func (m *Manager) podStats(r *store.Record) *PodStats {
 	if stats.Cgroup = m.readCgroup(r.Cgroup); stats.Cgroup != nil && stats.Cgroup.Pids != nil {
 		stats.Processes = stats.Cgroup.Pids.Current
 	}
-	if r.NetNS != "" {
-		traffic, err := m.o.Network.Traffic(r.NetNS)
-		if err != nil {
-			m.log.WithError(err).WithField("pod", r.ID).Debug("cannot read the pod's traffic")
-		}
-		stats.Interfaces = traffic
-	}
+	stats.Interfaces = m.traffic(r)
 	return stats
 }
 

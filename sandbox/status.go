@@ -41,6 +41,8 @@ type PodStatus struct {
 	NetNS     string       // path; "" on the host's network
 	Pid       int          // of the shim
 	Cgroup    string       // the pod's cgroup path, relative to the mount
+	// Overhead and Resources are those of the Config unless updated since.
+	Overhead, Resources *spec.Resources
 }
 
 // ContainerStatus is a container at one moment, read only.

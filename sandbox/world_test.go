@@ -23,7 +23,9 @@ import (
 	"github.com/criruntime/criruntime/network"
 	"github.com/criruntime/criruntime/oci"
 	"github.com/criruntime/criruntime/oci/cgroup"
+	"github.com/criruntime/criruntime/oci/host"
 	"github.com/criruntime/criruntime/oci/namespace"
+	"github.com/criruntime/criruntime/oci/procfs"
 	"github.com/criruntime/criruntime/oci/spec"
 )
 
@@ -39,6 +41,7 @@ type world struct {
 	shims  map[string]*machineShim
 	faults map[string]*fault
 	calls  []string
+	limits []string // that pods' cgroups got
 	hook   func(point string)
 	bootID string
 
@@ -278,7 +281,24 @@ func (w *world) kernel() *kernel {
 			}
 			return &cgroup.Stats{At: time.Now(), Pids: &cgroup.Tasks{Current: 3}}, nil
 		},
-		cgroupPids: func(string) ([]int, error) { return []int{os.Getpid()}, nil },
+		cgroupSet: func(path string, l cgroup.Limits) error {
+			return w.call(ctx, "set cgroup", func() error {
+				if !w.things["cgroup "+path] {
+					return fs.ErrNotExist
+				}
+				w.limits = append(w.limits, fmt.Sprintf("%s %+v", path, l))
+				return nil
+			})
+		},
+		cgroupHugepages: func(string) ([]cgroup.Hugepages, error) {
+			return []cgroup.Hugepages{{Size: "2MB", Usage: 7}}, nil
+		},
+		cgroupMembers: func(string) ([]int, error) { return []int{1, 2}, nil },
+		held:          func(pids []int) procfs.Held { return procfs.Held{Descriptors: uint64(len(pids)), Sockets: 1} },
+		maxOpenFiles:  func(int) (uint64, bool) { return 1024, true },
+		blockDevice:   func(major, minor uint64) string { return fmt.Sprintf("/dev/%d-%d", major, minor) },
+		disk:          func(string) (host.Disk, error) { return host.Disk{Device: "/dev/vda", Bytes: 100}, nil },
+		cgroupPids:    func(string) ([]int, error) { return []int{os.Getpid()}, nil },
 		cgroupKill: func(ctx context.Context, path string) error {
 			return w.call(ctx, "kill cgroup", func() error {
 				for _, s := range w.shims {

@@ -27,6 +27,9 @@ type Pods interface {
 	// Pod and Container accept a unique prefix of an id.
 	Pod(id string) (*sandbox.PodStatus, error)
 	Pods(f sandbox.PodFilter) []*sandbox.PodStatus
+	// UpdatePod changes the limits of the pod's cgroup; nil, and zero fields,
+	// leave what there is.
+	UpdatePod(ctx context.Context, id string, overhead, resources *spec.Resources) error
 
 	// CreateContainer is idempotent like RunPod, for equal pod, name and attempt.
 	CreateContainer(ctx context.Context, podID string, c spec.Container) (id string, err error)
@@ -55,6 +58,7 @@ type Pods interface {
 	ListContainerStats(ctx context.Context, f sandbox.ContainerFilter) []*sandbox.ContainerStats
 	PodStats(ctx context.Context, id string) (*sandbox.PodStats, error)
 	ListPodStats(ctx context.Context, f sandbox.PodFilter) []*sandbox.PodStats
+	ListPodMetrics(ctx context.Context) []*sandbox.PodMetrics
 
 	// Subscribe delivers events until ctx is done; a subscriber that is too
 	// slow is cut off by closing its channel.

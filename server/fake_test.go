@@ -15,6 +15,8 @@ import (
 	"github.com/criruntime/criruntime/image"
 	"github.com/criruntime/criruntime/network"
 	"github.com/criruntime/criruntime/oci/cgroup"
+	"github.com/criruntime/criruntime/oci/host"
+	"github.com/criruntime/criruntime/oci/procfs"
 	"github.com/criruntime/criruntime/oci/spec"
 	"github.com/criruntime/criruntime/sandbox"
 )
@@ -145,6 +147,21 @@ func (f *fakeDomain) podStats() *sandbox.PodStats {
 	}
 }
 
+func fakeMetrics(f *fakeDomain) *sandbox.PodMetrics {
+	c := f.containerStats()
+	c.Cgroup.Pids = &cgroup.Tasks{Current: 9, Limit: 100}
+	c.Cgroup.IO.Devices = []cgroup.Device{{Major: 8, ReadBytes: 11, WriteBytes: 12, ReadOps: 13, WriteOps: 14}}
+	return &sandbox.PodMetrics{
+		Pod: fakePod(), Interfaces: f.podStats().Interfaces,
+		Containers: []*sandbox.ContainerMetrics{{
+			Container: c.Container, Cgroup: c.Cgroup, DeviceNames: []string{"/dev/sda"}, Layer: c.Layer,
+			Hugepages: []cgroup.Hugepages{{Size: "2MB", Usage: 21, MaxUsage: 22, HasMax: true}},
+			Processes: &sandbox.Processes{Count: 3, Held: procfs.Held{Descriptors: 4, Sockets: 2}, MaxOpenFiles: 1024},
+			Disk:      &host.Disk{Device: "/dev/sda", Bytes: 1000, Inodes: 500, AvailableInodes: 400},
+		}},
+	}
+}
+
 func (f *fakeDomain) RunPod(_ context.Context, p spec.Pod, handler string) (string, error) {
 	return podID, f.call("RunPod", p, handler)
 }
@@ -235,6 +252,15 @@ func (f *fakeDomain) PodStats(_ context.Context, id string) (*sandbox.PodStats, 
 func (f *fakeDomain) ListPodStats(_ context.Context, filter sandbox.PodFilter) []*sandbox.PodStats {
 	_ = f.call("ListPodStats", filter)
 	return []*sandbox.PodStats{f.podStats()}
+}
+
+func (f *fakeDomain) ListPodMetrics(context.Context) []*sandbox.PodMetrics {
+	_ = f.call("ListPodMetrics")
+	return []*sandbox.PodMetrics{fakeMetrics(f)}
+}
+
+func (f *fakeDomain) UpdatePod(_ context.Context, id string, overhead, resources *spec.Resources) error {
+	return f.call("UpdatePod", id, overhead, resources)
 }
 
 func (f *fakeDomain) Subscribe(context.Context) <-chan sandbox.Event { return f.events }

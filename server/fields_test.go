@@ -72,8 +72,7 @@ var exceptions = []string{"PullImage:sandbox_config.metadata.namespace"}
 
 // notServed are the methods that answer Unimplemented.
 var notServed = []string{
-	"CheckpointContainer", "CheckpointPod", "RestorePod", "ListMetricDescriptors", "ListPodSandboxMetrics",
-	"StreamPodSandboxMetrics", "UpdatePodSandboxResources",
+	"CheckpointContainer", "CheckpointPod", "RestorePod",
 }
 
 // method calls one RPC's handler in process.

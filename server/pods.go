@@ -76,14 +76,30 @@ func (s *runtimeService) PodSandboxStatus(_ context.Context, req *runtimeapi.Pod
 	return resp, err
 }
 
+func (s *runtimeService) UpdatePodSandboxResources(ctx context.Context, req *runtimeapi.UpdatePodSandboxResourcesRequest) (*runtimeapi.UpdatePodSandboxResourcesResponse, error) {
+	if err := cri.Required("pod_sandbox_id", req.GetPodSandboxId()); err != nil {
+		return nil, err
+	}
+	overhead, resources, err := cri.PodResources(req)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.Pods.UpdatePod(ctx, req.GetPodSandboxId(), overhead, resources); err != nil {
+		return nil, err
+	}
+	return &runtimeapi.UpdatePodSandboxResourcesResponse{}, nil
+}
+
 // podInfo is what "crictl inspectp" shows beside the status.
 func podInfo(pod *sandbox.PodStatus) (map[string]string, error) {
 	info, err := json.Marshal(struct {
-		Pid    int       `json:"pid"` // of the shim
-		NetNS  string    `json:"netns,omitempty"`
-		Cgroup string    `json:"cgroup,omitempty"`
-		Config *spec.Pod `json:"config"`
-	}{pod.Pid, pod.NetNS, pod.Cgroup, pod.Config})
+		Pid       int             `json:"pid"` // of the shim
+		NetNS     string          `json:"netns,omitempty"`
+		Cgroup    string          `json:"cgroup,omitempty"`
+		Overhead  *spec.Resources `json:"overhead,omitempty"`
+		Resources *spec.Resources `json:"resources,omitempty"`
+		Config    *spec.Pod       `json:"config"`
+	}{pod.Pid, pod.NetNS, pod.Cgroup, pod.Overhead, pod.Resources, pod.Config})
 	return map[string]string{"info": string(info)}, err
 }
 

@@ -26,6 +26,14 @@ type files struct {
 
 var filesPool = sync.Pool{New: func() any { return &files{buf: make([]byte, 8<<10)} }}
 
+// takeFiles returns a reader that has to be given back with release.
+func takeFiles() *files { return filesPool.Get().(*files) }
+
+func (f *files) release() {
+	f.dir, f.err = "", nil
+	filesPool.Put(f)
+}
+
 // read returns a file's content, valid until the next call, and nil if there is
 // no such file.
 func (f *files) read(name string) []byte {

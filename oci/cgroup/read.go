@@ -23,11 +23,8 @@ func (h *hierarchy) read(path string) (*Stats, error) {
 	if err := h.probe(path); err != nil {
 		return nil, err
 	}
-	f := filesPool.Get().(*files)
-	defer func() {
-		f.dir, f.err = "", nil
-		filesPool.Put(f)
-	}()
+	f := takeFiles()
+	defer f.release()
 	s := &Stats{At: time.Now()}
 	if h.isV2() {
 		f.dir = h.unified + path

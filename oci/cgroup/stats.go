@@ -1,9 +1,10 @@
-// Package cgroup makes, reads, signals and removes control groups, version 1,
-// version 2 and hybrid: usage figures in one pass over a few files, the
-// processes of a group, killing them all, and the removal of a group that has
-// emptied. A Driver says where a pod's groups are and has systemd make them
-// where it owns the tree. The package never sets a limit: the kubelet does for
-// pods and the OCI runtime for containers.
+// Package cgroup makes, reads, limits, signals and removes control groups,
+// version 1, version 2 and hybrid: usage figures in one pass over a few files,
+// the processes of a group, killing them all, and the removal of a group that
+// has emptied. A Driver says where a pod's groups are and has systemd make them
+// where it owns the tree. Set changes the limits of a pod's group, when a client
+// resizes the pod; the package never limits a container's, which is the OCI
+// runtime's to do.
 //
 // Paths of groups are absolute and relative to the cgroup mounts, such as
 // "/kubepods/pod1/ctr".

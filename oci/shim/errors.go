@@ -19,6 +19,7 @@ import (
 var (
 	errNotFound = errors.New("not found")               // codes.NotFound
 	errCommand  = errors.New("cannot execute")          // codes.InvalidArgument
+	errLimit    = errors.New("cannot be limited so")    // codes.OutOfRange
 	errState    = errors.New("not possible in a state") // codes.FailedPrecondition
 	errExists   = errors.New("exists")                  // codes.AlreadyExists
 )
@@ -48,6 +49,7 @@ func statusOf(err error) error {
 	for kind, c := range map[error]codes.Code{
 		errNotFound:              codes.NotFound,
 		errCommand:               codes.InvalidArgument,
+		errLimit:                 codes.OutOfRange,
 		errState:                 codes.FailedPrecondition,
 		errExists:                codes.AlreadyExists,
 		context.Canceled:         codes.Canceled,

@@ -2,14 +2,17 @@ package shim
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"path/filepath"
+	"strings"
 
 	"github.com/opencontainers/cgroups"
 	"github.com/opencontainers/runc/libcontainer"
 	"github.com/opencontainers/runc/libcontainer/specconv"
 	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 )
 
 // update changes the limits that resources, OCI LinuxResources in JSON, names.
@@ -39,13 +42,30 @@ func (c *container) update(resources []byte) error {
 	group, merged := *config.Cgroups, *config.Cgroups.Resources
 	merge(&merged, want.Resources, &r)
 	merged.SkipDevices = true
+	// Version 2 would kill where version 1 refuses.
+	merged.MemoryCheckBeforeUpdate = r.Memory != nil && r.Memory.Limit != nil
 	group.Resources = &merged
 	config.Cgroups = &group
 	if err := lc.Set(config); err != nil {
-		return err
+		return updateError(err)
 	}
 	c.shim.memory.tidy()
 	return nil
+}
+
+// updateError tells limits that the container outgrows, and those that cannot
+// be set here, from failures. Memory below the usage is a text of the library's;
+// a test pins it.
+func updateError(err error) error {
+	text := firstLine(err.Error())
+	switch {
+	case strings.Contains(text, "unable to set memory limit to "), strings.HasPrefix(text, "rejecting memory"),
+		errors.Is(err, unix.EBUSY):
+		return fail(errState, "it needs more than the new limit: %s", text)
+	case errors.Is(err, unix.EINVAL), errors.Is(err, unix.ERANGE), errors.Is(err, unix.ENOENT), errors.Is(err, unix.EACCES):
+		return fail(errLimit, "the kernel refuses a limit: %s", text)
+	}
+	return err
 }
 
 // merge takes over what r names from its converted form.

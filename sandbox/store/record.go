@@ -52,6 +52,8 @@ type Record struct {
 	ShimPid    int                  `json:"shimPid,omitempty"`
 	Cgroup     string               `json:"cgroup,omitempty"`
 	OwnsCgroup bool                 `json:"ownsCgroup,omitempty"` // nobody else made it
+	Overhead   *spec.Resources      `json:"overhead,omitempty"`   // if updated
+	Resources  *spec.Resources      `json:"resources,omitempty"`  // if updated
 	Containers map[string]Container `json:"containers,omitempty"` // by id
 }
 

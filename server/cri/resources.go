@@ -27,6 +27,16 @@ func Resources(field string, r *runtimeapi.LinuxContainerResources) (spec.Resour
 	return *out, c.err()
 }
 
+// PodResources translates new limits of a pod. What the client did not give is
+// nil. The error wraps ErrInvalid.
+func PodResources(req *runtimeapi.UpdatePodSandboxResourcesRequest) (overhead, resources *spec.Resources, err error) {
+	var c checker
+	c.nulFree("", req)
+	overhead = c.resources("overhead", req.GetOverhead())
+	resources = c.resources("resources", req.GetResources())
+	return overhead, resources, c.err()
+}
+
 // resources keeps nil, which means that the client said nothing.
 func (c *checker) resources(field string, r *runtimeapi.LinuxContainerResources) *spec.Resources {
 	if r == nil {

@@ -1,0 +1,156 @@
+package sandbox
+
+import (
+	"context"
+	"runtime"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/criruntime/criruntime/network"
+	"github.com/criruntime/criruntime/oci/cgroup"
+	"github.com/criruntime/criruntime/oci/host"
+	"github.com/criruntime/criruntime/oci/procfs"
+	"github.com/criruntime/criruntime/sandbox/lifecycle"
+	"github.com/criruntime/criruntime/sandbox/store"
+)
+
+// PodMetrics are a ready pod's figures for monitoring, read when asked for.
+type PodMetrics struct {
+	Pod        *PodStatus
+	Interfaces []network.Traffic // default interface first; none on the host's network
+	Containers []*ContainerMetrics
+}
+
+// ContainerMetrics are a running container's figures for monitoring. Pointers
+// are nil where a figure could not be had.
+type ContainerMetrics struct {
+	Container *ContainerStatus
+	Cgroup    *cgroup.Stats
+	// DeviceNames are those of Cgroup.IO.Devices, in the same order, such as
+	// "/dev/sda".
+	DeviceNames []string
+	Hugepages   []cgroup.Hugepages
+	Processes   *Processes
+	Layer       *Layer
+	Disk        *host.Disk // that holds the layer
+}
+
+// Processes are what is counted of a container's processes.
+type Processes struct {
+	Count        uint64
+	Held         procfs.Held
+	MaxOpenFiles uint64 // the first process's soft limit; 0 is none or not known
+}
+
+// firstLayer is how long one request for metrics may take to account layers of
+// which nothing is known yet: those of containers that have just started, which
+// are small.
+const firstLayer = 100 * time.Millisecond
+
+// ListPodMetrics reads the metrics of every pod that is ready, newest first,
+// from the kernel and without asking a shim. It ends early when ctx is done.
+func (m *Manager) ListPodMetrics(ctx context.Context) []*PodMetrics {
+	pods := m.selectPods(PodFilter{State: PodReady})
+	all := make([]*PodMetrics, len(pods))
+	first, cancel := context.WithTimeout(ctx, firstLayer)
+	defer cancel()
+	disk := m.layerDisk(pods)
+	// The kernel does most of the work, and for two pods at once.
+	var group errgroup.Group
+	group.SetLimit(runtime.GOMAXPROCS(0))
+	for i, p := range pods {
+		if ctx.Err() != nil {
+			return all[:i:i]
+		}
+		group.Go(func() error {
+			all[i] = m.podMetrics(first, p, disk)
+			return nil
+		})
+	}
+	_ = group.Wait() // none of them fails
+	return all
+}
+
+func (m *Manager) podMetrics(first context.Context, p *pod, disk *host.Disk) *PodMetrics {
+	r := p.Load()
+	pod := &PodMetrics{Pod: podStatus(r), Interfaces: m.traffic(r)}
+	for _, s := range containerStatuses(r) {
+		if s.State == ContainerRunning {
+			c := m.containerMetrics(first, s)
+			c.Disk = disk
+			pod.Containers = append(pod.Containers, c)
+		}
+	}
+	return pod
+}
+
+func (m *Manager) containerMetrics(first context.Context, s *ContainerStatus) *ContainerMetrics {
+	c := &ContainerMetrics{Container: s, Cgroup: m.readCgroup(s.Cgroup)}
+	if c.Cgroup != nil && c.Cgroup.IO != nil {
+		for _, d := range c.Cgroup.IO.Devices {
+			c.DeviceNames = append(c.DeviceNames, m.kernel.blockDevice(d.Major, d.Minor))
+		}
+	}
+	pages, err := m.kernel.cgroupHugepages(s.Cgroup)
+	if err != nil {
+		m.log.WithError(err).WithField("container", s.ID).Debug("cannot read the huge pages")
+	}
+	c.Hugepages = pages
+	c.Processes = m.processes(s)
+	if known, err := m.index.container(s.ID); err == nil {
+		c.Layer = m.layers.soon(first, known)
+	}
+	return c
+}
+
+func (m *Manager) processes(s *ContainerStatus) *Processes {
+	pids, err := m.kernel.cgroupMembers(s.Cgroup)
+	if err != nil {
+		m.log.WithError(err).WithField("container", s.ID).Debug("cannot list the processes")
+		return nil
+	}
+	p := &Processes{Count: uint64(len(pids)), Held: m.kernel.held(pids)}
+	p.MaxOpenFiles, _ = m.kernel.maxOpenFiles(s.Pid)
+	return p
+}
+
+// traffic is nil for a pod on the host's network.
+func (m *Manager) traffic(r *store.Record) []network.Traffic {
+	if r.NetNS == "" || r.State != lifecycle.PodReady {
+		return nil
+	}
+	traffic, err := m.o.Network.Traffic(r.NetNS)
+	if err != nil {
+		m.log.WithError(err).WithField("pod", r.ID).Debug("cannot read the pod's traffic")
+	}
+	return traffic
+}
+
+// layerDisk describes the file system of the writable layers, which is one for
+// all, or is nil if there is no layer.
+func (m *Manager) layerDisk(pods []*pod) *host.Disk {
+	for _, p := range pods {
+		for id := range p.Load().Containers {
+			if disk, err := m.kernel.disk(m.o.Images.LayerDir(id)); err == nil {
+				return &disk
+			}
+		}
+	}
+	return nil
+}
+
+// soon is of, but where nothing is known yet it walks the layer at once, unless
+// ctx ends first.
+func (l *layers) soon(ctx context.Context, c *container) *Layer {
+	if known := c.layer.Load(); known != nil || ctx.Err() != nil {
+		return l.of(c)
+	}
+	usage, err := l.m.o.Images.LayerUsage(ctx, c.id)
+	if err != nil {
+		return l.of(c) // in the background then
+	}
+	layer := &Layer{Path: l.m.o.Images.LayerDir(c.id), Bytes: usage.Bytes, Inodes: usage.Inodes, At: usage.At}
+	c.layer.CompareAndSwap(nil, layer)
+	return layer
+}
