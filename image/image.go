@@ -51,6 +51,16 @@ type MountOptions struct {
 	Key    string // the container's id: holds the image and names the layer
 	Image  ID
 	Target string // an existing empty directory
+	// UserNS maps the owners of files; nil leaves them.
+	UserNS *UserNamespace
+}
+
+// UserNamespace is one in which containers see an image's files as their own.
+type UserNamespace struct {
+	// Path is where it is pinned.
+	Path string
+	// UID and GID are the host's ids for its root, who owns what is new.
+	UID, GID uint32
 }
 
 // ViewOptions describe a read-only mount of an image, for image volumes.
@@ -59,6 +69,7 @@ type ViewOptions struct {
 	Image   ID
 	SubPath string // relative to the image's root; never leaves it
 	Target  string
+	UserNS  *UserNamespace // as in MountOptions
 }
 
 // Usage of a file system tree.

@@ -178,6 +178,9 @@ func (s *Store) loadLeases() error {
 		if err != nil {
 			s.log.Warnf("discarding the writable layer %s: %v", e.Name(), err)
 		}
+		if err := s.unmap(e.Name()); err != nil {
+			return err
+		}
 		if err := s.discard(s.path("containers", e.Name()), newName()); err != nil {
 			return err
 		}

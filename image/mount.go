@@ -23,6 +23,7 @@ import (
 func (s *Store) Mount(ctx context.Context, o MountOptions) error {
 	err := s.mount(ctx, o.Key, o.Image, record.Mount{Target: o.Target, Writable: true}, func(st overlay.Stack) error {
 		st.Upper, st.Work = s.upperDir(o.Key), s.path("containers", o.Key, "work")
+		uid, gid := o.UserNS.owner()
 		for _, dir := range []string{st.Upper, st.Work} {
 			if err := os.RemoveAll(dir); err != nil {
 				return err
@@ -33,8 +34,11 @@ func (s *Store) Mount(ctx context.Context, o MountOptions) error {
 			if err := os.Chmod(dir, 0o755); err != nil { // whatever the umask
 				return err
 			}
+			if err := os.Chown(dir, uid, gid); err != nil {
+				return err
+			}
 		}
-		return overlay.Mount(st, o.Target)
+		return s.mapped(o.Key, o.UserNS, st, func(st overlay.Stack) error { return overlay.Mount(st, o.Target) })
 	})
 	if err != nil {
 		return failure(fmt.Sprintf("mount the root filesystem of %s", o.Key), err)
@@ -50,10 +54,12 @@ func (s *Store) Mount(ctx context.Context, o MountOptions) error {
 // such path.
 func (s *Store) View(ctx context.Context, o ViewOptions) error {
 	err := s.mount(ctx, o.Key, o.Image, record.Mount{Target: o.Target}, func(st overlay.Stack) error {
-		if filepath.Clean("/"+o.SubPath) == "/" {
-			return overlay.Mount(st, o.Target)
-		}
-		return s.viewPath(st, o)
+		return s.mapped(o.Key, o.UserNS, st, func(st overlay.Stack) error {
+			if filepath.Clean("/"+o.SubPath) == "/" {
+				return overlay.Mount(st, o.Target)
+			}
+			return s.viewPath(st, o)
+		})
 	})
 	if err != nil {
 		return failure(fmt.Sprintf("mount image %s for %s", o.Image, o.Key), err)
@@ -64,21 +70,20 @@ func (s *Store) View(ctx context.Context, o ViewOptions) error {
 // viewPath mounts a part of an image: the whole goes to a directory that nobody
 // knows, and leaves it when the part is in place.
 func (s *Store) viewPath(st overlay.Stack, o ViewOptions) error {
-	whole, err := os.MkdirTemp(s.path("containers", o.Key), "view-*")
-	if err != nil {
+	whole := s.wholeDir(o.Key)
+	if err := os.Mkdir(whole, 0o700); err != nil {
 		return err
 	}
-	defer os.Remove(whole)
 	if err := overlay.Mount(st, whole); err != nil {
-		return err
+		return errors.Join(err, os.Remove(whole))
 	}
-	err = overlay.Bind(whole, o.SubPath, o.Target)
+	err := overlay.Bind(whole, o.SubPath, o.Target)
 	for _, wrong := range []error{unix.ENOENT, unix.ENOTDIR, unix.ELOOP, unix.ENAMETOOLONG} {
 		if errors.Is(err, wrong) {
 			err = &classed{class: ErrInvalid, err: fmt.Errorf("the image has no path %q that fits the target: %w", o.SubPath, wrong)}
 		}
 	}
-	return errors.Join(err, overlay.Unmount(whole))
+	return errors.Join(err, overlay.Unmount(whole), os.Remove(whole))
 }
 
 // mount takes the lease and calls attach. The lease is recorded first, so that
@@ -171,6 +176,11 @@ func (s *Store) unmount(key, target string) error {
 // drop detaches the mounts of key that which chooses, gives their layers back
 // and deletes their writable layer in the background. It requires l.mu.
 func (s *Store) drop(key string, l *lease, which func(held) bool) error {
+	if len(l.mounts) > 0 {
+		if err := s.unmap(key); err != nil {
+			return err
+		}
+	}
 	var errs []error
 	var keep []held
 	for _, h := range l.mounts {
