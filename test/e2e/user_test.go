@@ -69,11 +69,14 @@ func (u *user) leave() {
 		}
 		return err
 	})
-	for _, c := range u.containers() {
-		if c.State == cri.ContainerState_CONTAINER_RUNNING {
-			u.Errorf("container %s of %s runs on", c.Metadata.Name, c.Labels["io.kubernetes.pod.name"])
+	u.eventually(30*time.Second, func(context.Context) error {
+		for _, c := range u.containers() {
+			if c.State == cri.ContainerState_CONTAINER_RUNNING {
+				return fmt.Errorf("container %s of %s runs on", c.Metadata.Name, c.Labels["io.kubernetes.pod.name"])
+			}
 		}
-	}
+		return nil
+	})
 }
 
 // explain logs what helps to understand a failure.

@@ -35,6 +35,8 @@ type Cluster struct {
 	// Registry is open and serves every public registry's name; Private asks
 	// for Username and Password. Both are addresses.
 	Registry, Private string
+	// Bridge is the bridge on which the pods are.
+	Bridge string
 	// Dir has all files of the cluster, its logs among them. It goes with
 	// the cluster, unless Keep says otherwise.
 	Dir  string
@@ -42,7 +44,6 @@ type Cluster struct {
 
 	options    Options
 	registries []*Process
-	bridge     string
 	before     *host
 }
 
@@ -53,7 +54,7 @@ func Start(ctx context.Context, o Options) (_ *Cluster, err error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Cluster{Dir: dir, options: o, bridge: "e2e" + dir[strings.LastIndexByte(dir, '-')+1:][:8]}
+	c := &Cluster{Dir: dir, options: o, Bridge: "e2e" + dir[strings.LastIndexByte(dir, '-')+1:][:8]}
 	if c.before, err = takeHost(); err != nil {
 		return nil, err
 	}
@@ -140,7 +141,7 @@ func (c *Cluster) startRuntime(ctx context.Context) error {
 		CNI:      filepath.Join(c.options.Tools, "cni"),
 		Registry: c.Registry,
 		Private:  c.Private,
-		Bridge:   c.bridge,
+		Bridge:   c.Bridge,
 		Subnet:   subnet,
 	})
 	if err != nil {

@@ -135,6 +135,7 @@ func (c *ControlPlane) apiServer(ctx context.Context) error {
 		"--endpoint-reconciler-type=none", // a loopback address cannot be an endpoint
 		"--service-cluster-ip-range=10.96.0.0/16",
 		"--authorization-mode=Node,RBAC", "--enable-admission-plugins=NodeRestriction", "--allow-privileged=true",
+		"--feature-gates=ContainerStopSignals=true",
 		"--client-ca-file="+c.certs.path("ca.crt"),
 		"--tls-cert-file="+c.certs.path("apiserver.crt"), "--tls-private-key-file="+c.certs.path("apiserver.key"),
 		"--kubelet-certificate-authority="+c.certs.path("ca.crt"),

@@ -92,10 +92,10 @@ func (c *Cluster) traces() ([]string, error) {
 	for _, dir := range cgroups {
 		found = append(found, "cgroup "+dir)
 	}
-	if _, err := os.Stat("/sys/class/net/" + c.bridge); err == nil {
-		found = append(found, "link "+c.bridge)
+	if _, err := os.Stat("/sys/class/net/" + c.Bridge); err == nil {
+		found = append(found, "link "+c.Bridge)
 	}
-	packet, err := rules(func(line string) bool { return strings.Contains(line, c.bridge) })
+	packet, err := rules(func(line string) bool { return strings.Contains(line, c.Bridge) })
 	if err != nil {
 		return nil, err
 	}
@@ -201,8 +201,8 @@ func (c *Cluster) putBack() error {
 			errs = append(errs, fmt.Errorf("cannot unmount %s: %w", c.Kubelet.Root(), err))
 		}
 	}
-	if _, err := os.Stat("/sys/class/net/" + c.bridge); err == nil {
-		errs = append(errs, exec.Command("ip", "link", "delete", c.bridge).Run())
+	if _, err := os.Stat("/sys/class/net/" + c.Bridge); err == nil {
+		errs = append(errs, exec.Command("ip", "link", "delete", c.Bridge).Run())
 	}
 	now, err := takeHost()
 	if err != nil {
@@ -251,8 +251,8 @@ func unquoted(program, flag, table, rule string) error {
 	return nil
 }
 
-// removeEmpty removes a directory tree in which there are directories, dead
-// links and sockets only.
+// removeEmpty removes one of the fixed directories with the links, sockets and
+// checkpoints that a kubelet leaves when it ends before its pods.
 func removeEmpty(dir string) error {
 	var dirs []string
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
@@ -263,12 +263,8 @@ func removeEmpty(dir string) error {
 			return err
 		case d.IsDir():
 			dirs = append(dirs, path)
-		case d.Type() == fs.ModeSocket || filepath.Dir(path) == "/var/lib/kubelet/device-plugins":
+		case d.Type() == fs.ModeSymlink || d.Type() == fs.ModeSocket || strings.HasPrefix(path, "/var/lib/kubelet/"):
 			return os.Remove(path)
-		case d.Type() == fs.ModeSymlink:
-			if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
-				return fmt.Errorf("a link to a log is left: %s", path)
-			}
 		}
 		return nil
 	})

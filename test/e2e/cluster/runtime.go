@@ -52,7 +52,7 @@ func newRuntime(o RuntimeOptions) (*Runtime, error) {
 	for name, content := range map[string]string{
 		"criruntime.toml": fmt.Sprintf(runtimeConf, r.Root(), r.State(), r.socket(), r.path("registries.conf"),
 			r.path("policy.json"), filepath.Join(o.Binaries, "criruntime-shim"), r.path("cni"), o.CNI, r.path("nri.sock")),
-		"cni/10-e2e.conflist": fmt.Sprintf(network, o.Bridge, o.Bridge, r.path("leases"), o.Subnet),
+		"cni/10-e2e.conflist": fmt.Sprintf(network, o.Bridge, o.Bridge, r.Leases(), o.Subnet),
 		"registries.conf":     registries,
 		"policy.json":         `{"default": [{"type": "insecureAcceptAnything"}]}`,
 	} {
@@ -84,6 +84,9 @@ func (r *Runtime) Root() string { return r.path("root") }
 
 // State is the directory of the pods' records, one directory per pod in "pods".
 func (r *Runtime) State() string { return r.path("state") }
+
+// Leases is where host-local keeps the pods' addresses.
+func (r *Runtime) Leases() string { return r.path("leases") }
 
 // Start runs the daemon and waits until it answers.
 func (r *Runtime) Start(ctx context.Context) error {
