@@ -55,7 +55,10 @@ const (
 func PodMetrics(p *sandbox.PodMetrics, now time.Time) *runtimeapi.PodSandboxMetrics {
 	config := p.Pod.Config
 	out := &runtimeapi.PodSandboxMetrics{PodSandboxId: p.Pod.ID}
-	own := emitter{base: []string{p.Pod.Cgroup, p.Pod.ID, "", config.Namespace, config.Name, ""}}
+	own := emitter{
+		base: []string{p.Pod.Cgroup, p.Pod.ID, "", config.Namespace, config.Name, ""},
+		room: make([]room, len(interfaceMetrics)*len(p.Interfaces)),
+	}
 	for i := range interfaceMetrics {
 		m := &interfaceMetrics[i]
 		own.of = &m.description
@@ -81,7 +84,7 @@ func metricsOf(p *sandbox.PodMetrics, c *sandbox.ContainerMetrics, now time.Time
 	}
 	e := emitter{
 		base: []string{s.Cgroup, s.ID, image, p.Pod.Config.Namespace, p.Pod.Config.Name, s.Config.Name},
-		all:  make([]*runtimeapi.Metric, 0, len(containerMetrics)+8),
+		all:  make([]*runtimeapi.Metric, 0, rooms),
 	}
 	src := source{ContainerMetrics: c, now: now}
 	if g := c.Cgroup; g != nil {
@@ -100,7 +103,18 @@ type emitter struct {
 	of   *description
 	base []string // values of podLabels
 	all  []*runtimeapi.Metric
+	room []room
 }
+
+// room holds a metric and its value. They are allocated many at a time, since a
+// node has thousands of them.
+type room struct {
+	metric runtimeapi.Metric
+	value  runtimeapi.UInt64Value
+}
+
+// rooms is how many are allocated at a time: about as many as a container needs.
+const rooms = 64
 
 // add makes a metric with the values of its own labels. Metrics without any
 // share the values.
@@ -109,9 +123,14 @@ func (e *emitter) add(value uint64, labels ...string) {
 	if len(labels) > 0 {
 		values = append(append(make([]string, 0, len(e.base)+len(labels)), e.base...), labels...)
 	}
-	e.all = append(e.all, &runtimeapi.Metric{
-		Name: e.of.name, MetricType: e.of.kind, LabelValues: values, Value: count(value),
-	})
+	if len(e.room) == 0 {
+		e.room = make([]room, rooms)
+	}
+	r := &e.room[0]
+	e.room = e.room[1:]
+	r.value.Value = value
+	r.metric.Name, r.metric.MetricType, r.metric.LabelValues, r.metric.Value = e.of.name, e.of.kind, values, &r.value
+	e.all = append(e.all, &r.metric)
 }
 
 // source is what a container's metrics are made from. Parts are nil where the
