@@ -148,7 +148,7 @@ func (l *Launcher) spawn(dir *podDir, o ShimOptions) (*os.Process, *os.File, err
 	inherit = append(inherit, theirs)
 	args := []string{"criruntime-shim", "-pod", o.PodID}
 	if o.SharedPID {
-		args = append(args, "-shared-pid")
+		args = append(args, "-shared-pid", "-user-ns", o.UserNS)
 	}
 	cmd := &exec.Cmd{
 		// Named from outside: among the inherited descriptors of the new

@@ -28,6 +28,9 @@ type ShimOptions struct {
 	// SharedPID asks for a PID namespace for the whole pod; the shim supplies
 	// its init and pins the namespace at Dir/ns/pid.
 	SharedPID bool
+	// UserNS is where the user namespace is pinned that owns that PID
+	// namespace; "" is the host's.
+	UserNS string
 }
 
 // Shim is a connection to one pod's shim. All methods are safe for concurrent

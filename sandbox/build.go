@@ -53,7 +53,9 @@ func (b *building) mountRootfs(ctx context.Context) error {
 	if err := os.MkdirAll(target, 0o711); err != nil {
 		return fmt.Errorf("cannot make the container's directory: %w", err)
 	}
-	err := m.o.Images.Mount(ctx, image.MountOptions{Key: b.c.id, Image: b.image.ID, Target: target})
+	err := m.o.Images.Mount(ctx, image.MountOptions{
+		Key: b.c.id, Image: b.image.ID, Target: target, UserNS: b.p.imageOwners(),
+	})
 	if err != nil {
 		return fmt.Errorf("cannot mount the root filesystem: %w", err)
 	}
@@ -98,6 +100,7 @@ func (b *building) mountVolumes(ctx context.Context) error {
 		}
 		err = images.View(ctx, image.ViewOptions{
 			Key: volumeKey(b.c.id, i), Image: img.ID, SubPath: m.ImageSubPath, Target: target,
+			UserNS: b.p.imageOwners(),
 		})
 		if err != nil {
 			return fmt.Errorf("cannot mount image %s on %s: %w", m.Image, m.ContainerPath, err)

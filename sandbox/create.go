@@ -149,7 +149,7 @@ func (p *pod) specPaths(config *spec.Container) (spec.Paths, error) {
 	r := p.Load()
 	ns := p.namespaces()
 	paths := spec.Paths{
-		NetNS: ns.Net, IPCNS: ns.IPC, UTSNS: ns.UTS,
+		NetNS: ns.Net, IPCNS: ns.IPC, UTSNS: ns.UTS, UserNS: ns.User,
 		ResolvConf: p.path("resolv.conf"), Hostname: p.path("hostname"), Hosts: p.path("hosts"),
 	}
 	if sharesIPC(r.Config) {

@@ -23,7 +23,7 @@ type kernel struct {
 	removeNamespace func(path string) error
 	inNetwork       func(path string, fn func() error) error
 
-	mountShm func(target string) error
+	mountShm func(target string, uid, gid uint32) error
 	unmount  func(target string) error
 
 	cgroupExists func(path string) (bool, error)
@@ -73,9 +73,10 @@ func hostKernel() *kernel {
 }
 
 // mountShm mounts a pod's /dev/shm, of the size that container runtimes give it.
-func mountShm(target string) error {
+func mountShm(target string, uid, gid uint32) error {
 	flags := uintptr(unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC)
-	if err := unix.Mount("shm", target, "tmpfs", flags, "mode=1777,size=65536k"); err != nil {
+	options := fmt.Sprintf("mode=1777,size=65536k,uid=%d,gid=%d", uid, gid)
+	if err := unix.Mount("shm", target, "tmpfs", flags, options); err != nil {
 		return fmt.Errorf("cannot mount the pod's /dev/shm on %s: %w", target, err)
 	}
 	return nil

@@ -48,7 +48,7 @@ func (p *pod) plan() steps.Plan {
 	return steps.Plan{Operation: "RunPod", Groups: [][]steps.Step{
 		{
 			{Name: stepFiles, Do: p.makeFiles, Undo: p.removeFiles},
-			{Name: stepNamespaces, Needs: local, Skip: hostNetwork && !ownIPC, Do: p.makeNamespaces, Undo: p.removeNamespaces},
+			{Name: stepNamespaces, Needs: local, Skip: hostNetwork && !ownIPC && config.Namespaces.User == nil, Do: p.makeNamespaces, Undo: p.removeNamespaces},
 			{Name: stepShm, Needs: local, Skip: !ownIPC, Do: p.mountShm, Undo: p.unmountShm},
 		},
 		{
@@ -76,7 +76,7 @@ func (p *pod) makeFiles(context.Context) error {
 	for name, content := range etcFiles(r.Config, r.ID) {
 		data, err := content()
 		if err == nil {
-			err = os.WriteFile(p.path(name), data, 0o644)
+			err = p.writeFile(name, data)
 		}
 		if err != nil {
 			return fmt.Errorf("cannot write the pod's %s: %w", name, err)
@@ -99,6 +99,9 @@ func (p *pod) namespaces() namespace.Options {
 	}
 	if sharesIPC(r.Config) {
 		o.IPC = p.path("ns", "ipc")
+	}
+	if u := r.Config.Namespaces.User; u != nil {
+		o.User, o.UIDs, o.GIDs = p.userNS(), u.UIDs, u.GIDs
 	}
 	return o
 }
@@ -127,7 +130,7 @@ func (p *pod) makeNamespaces(context.Context) error {
 func (p *pod) removeNamespaces(context.Context) error {
 	o := p.namespaces()
 	var errs []error
-	for _, path := range []string{o.Net, o.IPC, o.UTS} {
+	for _, path := range []string{o.Net, o.IPC, o.UTS, o.User} {
 		if path != "" {
 			errs = append(errs, p.m.kernel.removeNamespace(path))
 		}
@@ -139,7 +142,8 @@ func (p *pod) mountShm(context.Context) error {
 	if err := os.MkdirAll(p.path("shm"), 0o711); err != nil {
 		return fmt.Errorf("cannot make the pod's /dev/shm: %w", err)
 	}
-	return p.m.kernel.mountShm(p.path("shm"))
+	uid, gid := p.root()
+	return p.m.kernel.mountShm(p.path("shm"), uid, gid)
 }
 
 func (p *pod) unmountShm(context.Context) error { return p.m.kernel.unmount(p.path("shm")) }
@@ -254,7 +258,7 @@ func (p *pod) attach(ctx context.Context) error {
 	p.mu.Lock()
 	p.network = &store.Network{Name: a.Network, IPs: a.IPs}
 	p.mu.Unlock()
-	if err := os.WriteFile(p.path("hosts"), hosts(podHostname(r.Config, r.ID), a.IPs), 0o644); err != nil {
+	if err := p.writeFile("hosts", hosts(podHostname(r.Config, r.ID), a.IPs)); err != nil {
 		return fmt.Errorf("cannot write the pod's hosts: %w", err)
 	}
 	return nil

@@ -40,9 +40,6 @@ func (m *Manager) checkPod(c *spec.Pod, handler string) error {
 	if m.handler(handler) == nil {
 		return failure(ErrInvalid, "no runtime handler %q is configured", handler)
 	}
-	if c.Namespaces.User != nil {
-		return failure(ErrInvalid, "user namespaces are not supported")
-	}
 	if strings.ContainsAny(c.Hostname, "/\x00\n") || len(c.Hostname) > 64 {
 		return failure(ErrInvalid, "%q is not a host name", c.Hostname)
 	}
@@ -173,5 +170,6 @@ func (p *pod) shimOptions() oci.ShimOptions {
 	return oci.ShimOptions{
 		PodID: p.id, Dir: p.Dir(),
 		SharedPID: p.Load().Config.Namespaces.PID == spec.NamespacePod,
+		UserNS:    p.userNS(),
 	}
 }

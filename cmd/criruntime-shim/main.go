@@ -17,6 +17,7 @@ func main() {
 	var o shim.Options
 	flag.StringVar(&o.PodID, "pod", "", "the `id` of the pod to serve")
 	flag.BoolVar(&o.SharedPID, "shared-pid", false, "make a PID namespace for the whole pod")
+	flag.StringVar(&o.UserNS, "user-ns", "", "the `file` of the user namespace that owns it")
 	flag.Usage = func() {
 		fmt.Fprintln(flag.CommandLine.Output(), "criruntime-shim is started by criruntime for each pod, not by hand.")
 		flag.PrintDefaults()

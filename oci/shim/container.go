@@ -109,7 +109,9 @@ func (c *container) create(r *api.CreateRequest) (err error) {
 		return fmt.Errorf("its configuration is not usable: %v", err)
 	}
 	c.process.Init = true
+	done := c.shim.reaper.starting() // a process is asked for the mappings of a user namespace
 	config, err := newConfig(c.id, c.bundle, spec, c.shim.oom)
+	done()
 	if err != nil {
 		return err
 	}

@@ -21,11 +21,11 @@ type podInit struct {
 	gone chan struct{}
 }
 
-// startPodInit starts the process and pins its namespace.
-func (s *Shim) startPodInit() (*podInit, error) {
+// startPodInit starts the process and pins its namespace, which userNS owns.
+func (s *Shim) startPodInit(userNS string) (*podInit, error) {
 	done := s.reaper.starting()
 	defer done()
-	i, err := podinit.Start(s.podID)
+	i, err := podinit.Start(s.podID, userNS)
 	if err != nil {
 		return nil, err
 	}

@@ -47,6 +47,9 @@ const (
 type Options struct {
 	PodID     string
 	SharedPID bool // make a PID namespace for the pod
+	// UserNS is where the user namespace is pinned that shall own it; "" is
+	// the shim's.
+	UserNS string
 }
 
 // Main is the whole life of a shim. It returns after Shutdown, or with the
@@ -112,7 +115,7 @@ func start(o Options) (*Shim, error) {
 	}
 	s.stdio = newStdioDesk(io, s.guard)
 	if o.SharedPID {
-		if s.pod, err = s.startPodInit(); err != nil {
+		if s.pod, err = s.startPodInit(o.UserNS); err != nil {
 			return nil, err
 		}
 	}

@@ -6,6 +6,7 @@
 package podinit
 
 import (
+	"encoding/binary"
 	"fmt"
 	"io"
 	"os"
@@ -19,8 +20,14 @@ import (
 import "C"
 
 // env tells the constructor in podinit.c that it is meant, and the number of
-// its end of the socket.
-const env = "_CRIRUNTIME_POD_INIT=3"
+// its end of the socket; userEnv, that of the user namespace to enter first.
+const (
+	env     = "_CRIRUNTIME_POD_INIT=3"
+	userEnv = "_CRIRUNTIME_POD_USER_NS=4"
+)
+
+// namespaces are those that the init is alone in.
+const namespaces = unix.CLONE_NEWPID | unix.CLONE_NEWNS | unix.CLONE_NEWNET | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS
 
 // Init is a running pod init.
 type Init struct {
@@ -28,39 +35,69 @@ type Init struct {
 	lease   *os.File
 }
 
-// Start starts a pod init in a new PID namespace. podID appears in the process
-// list. On an error nothing is left. The caller reaps Process.
-func Start(podID string) (*Init, error) {
+// Start starts a pod init in a new PID namespace, which belongs to the user
+// namespace pinned at userNS or, if that is "", to the caller's. podID appears
+// in the process list. On an error nothing is left. The caller reaps Process.
+func Start(podID, userNS string) (*Init, error) {
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("cannot make the pod init's socket: %v", err)
 	}
 	ours, theirs := os.NewFile(uintptr(fds[0]), "pod-init"), os.NewFile(uintptr(fds[1]), "pod-init")
 	cmd := &exec.Cmd{
-		Path:       "/proc/self/exe",
-		Args:       []string{"criruntime-pod-init", podID},
-		Env:        []string{env},
-		Dir:        "/",
-		ExtraFiles: []*os.File{theirs},
-		SysProcAttr: &syscall.SysProcAttr{
-			Setsid: true,
-			Cloneflags: unix.CLONE_NEWPID | unix.CLONE_NEWNS | unix.CLONE_NEWNET |
-				unix.CLONE_NEWIPC | unix.CLONE_NEWUTS,
-		},
+		Path:        "/proc/self/exe",
+		Args:        []string{"criruntime-pod-init", podID},
+		Env:         []string{env},
+		Dir:         "/",
+		ExtraFiles:  []*os.File{theirs},
+		SysProcAttr: &syscall.SysProcAttr{Setsid: true},
 	}
-	err = cmd.Start()
+	process, err := start(cmd, ours, userNS)
 	theirs.Close()
+	if err == nil {
+		if err = ready(ours); err != nil {
+			process.Kill()
+			process.Wait()
+		}
+	}
 	if err != nil {
 		ours.Close()
-		return nil, fmt.Errorf("cannot start the pod's init process: %v", err)
-	}
-	if err := ready(ours); err != nil {
-		ours.Close()
-		cmd.Process.Kill()
-		cmd.Wait()
 		return nil, err
 	}
-	return &Init{Process: cmd.Process, lease: ours}, nil
+	return &Init{Process: process, lease: ours}, nil
+}
+
+// start starts the process in its namespaces. A user namespace can only be
+// entered by the process itself, which then makes another.
+func start(cmd *exec.Cmd, lease *os.File, userNS string) (*os.Process, error) {
+	if userNS == "" {
+		cmd.SysProcAttr.Cloneflags = namespaces
+		if err := cmd.Start(); err != nil {
+			return nil, fmt.Errorf("cannot start the pod's init process: %v", err)
+		}
+		return cmd.Process, nil
+	}
+	ns, err := os.Open(userNS)
+	if err != nil {
+		return nil, fmt.Errorf("cannot start the pod's init process in its user namespace: %v", err)
+	}
+	defer ns.Close()
+	cmd.Env = append(cmd.Env, userEnv)
+	cmd.ExtraFiles = append(cmd.ExtraFiles, ns)
+	if err := cmd.Start(); err != nil {
+		return nil, fmt.Errorf("cannot start the pod's init process: %v", err)
+	}
+	cmd.ExtraFiles[0].Close()             // or a process that dies would not be noticed
+	var answer struct{ Error, Pid int32 } // struct init_answer
+	err = binary.Read(lease, binary.NativeEndian, &answer)
+	cmd.Wait()
+	if err == nil && answer.Error != 0 {
+		err = syscall.Errno(answer.Error)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot start the pod's init process in its user namespace: %v", err)
+	}
+	return os.FindProcess(int(answer.Pid))
 }
 
 // ready waits for the one byte that the init writes, or its end.
