@@ -176,7 +176,7 @@ func (s *Store) publishLayer(r *raw, key string) (*stored, error) {
 	}
 	l := &stored{Layer: record.Layer{
 		Version: record.Version, Key: key, Dir: r.name,
-		Bytes: r.res.Bytes, Inodes: r.res.Inodes, Opaque: r.res.Opaque,
+		Bytes: r.res.Bytes, Inodes: r.res.Inodes, Opaque: r.res.Opaque, Root: r.res.Root,
 	}}
 	there := s.add(l)
 	if there != l {

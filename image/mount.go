@@ -4,12 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/criruntime/criruntime/image/layer"
 	"github.com/criruntime/criruntime/image/overlay"
 	"github.com/criruntime/criruntime/image/record"
 )
@@ -21,20 +24,13 @@ import (
 //
 // Errors wrap ErrNotFound if there is no such image.
 func (s *Store) Mount(ctx context.Context, o MountOptions) error {
-	err := s.mount(ctx, o.Key, o.Image, record.Mount{Target: o.Target, Writable: true}, func(st overlay.Stack) error {
+	err := s.mount(ctx, o.Key, o.Image, record.Mount{Target: o.Target, Writable: true}, func(st overlay.Stack, root string) error {
 		st.Upper, st.Work = s.upperDir(o.Key), s.path("containers", o.Key, "work")
-		uid, gid := o.UserNS.owner()
 		for _, dir := range []string{st.Upper, st.Work} {
 			if err := os.RemoveAll(dir); err != nil {
 				return err
 			}
-			if err := os.Mkdir(dir, 0o755); err != nil {
-				return err
-			}
-			if err := os.Chmod(dir, 0o755); err != nil { // whatever the umask
-				return err
-			}
-			if err := os.Chown(dir, uid, gid); err != nil {
+			if err := makeRoot(dir, root, o.UserNS); err != nil {
 				return err
 			}
 		}
@@ -53,7 +49,14 @@ func (s *Store) Mount(ctx context.Context, o MountOptions) error {
 // Errors wrap ErrNotFound if there is no such image, ErrInvalid if it has no
 // such path.
 func (s *Store) View(ctx context.Context, o ViewOptions) error {
-	err := s.mount(ctx, o.Key, o.Image, record.Mount{Target: o.Target}, func(st overlay.Stack) error {
+	err := s.mount(ctx, o.Key, o.Image, record.Mount{Target: o.Target}, func(st overlay.Stack, root string) error {
+		if root != "" && root != st.Lowers[0] {
+			cover := s.path("containers", o.Key, "root-"+filepath.Base(root))
+			if err := makeRoot(cover, root, nil); err != nil && !errors.Is(err, fs.ErrExist) {
+				return err
+			}
+			st.Lowers = append([]string{cover}, st.Lowers...)
+		}
 		return s.mapped(o.Key, o.UserNS, st, func(st overlay.Stack) error {
 			if filepath.Clean("/"+o.SubPath) == "/" {
 				return overlay.Mount(st, o.Target)
@@ -65,6 +68,30 @@ func (s *Store) View(ctx context.Context, o ViewOptions) error {
 		return failure(fmt.Sprintf("mount image %s for %s", o.Image, o.Key), err)
 	}
 	return nil
+}
+
+// makeRoot makes a directory that can be on top of a stack of layers: with the
+// attributes of the directory from, if that is not "", and an owner that means
+// the same in the user namespace u.
+func makeRoot(dir, from string, u *UserNamespace) error {
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return err
+	}
+	if err := os.Chmod(dir, 0o755); err != nil { // whatever the umask
+		return err
+	}
+	uid, gid := u.owner()
+	if from != "" {
+		if err := layer.CopyAttributes(from, dir); err != nil {
+			return err
+		}
+		var st unix.Stat_t
+		if err := unix.Stat(from, &st); err != nil {
+			return &os.PathError{Op: "stat", Path: from, Err: err}
+		}
+		uid, gid = uid+int(st.Uid), gid+int(st.Gid)
+	}
+	return os.Chown(dir, uid, gid)
 }
 
 // viewPath mounts a part of an image: the whole goes to a directory that nobody
@@ -86,9 +113,10 @@ func (s *Store) viewPath(st overlay.Stack, o ViewOptions) error {
 	return errors.Join(err, overlay.Unmount(whole), os.Remove(whole))
 }
 
-// mount takes the lease and calls attach. The lease is recorded first, so that
+// mount takes the lease and calls attach with the layers and what rootOf says of
+// them. The lease is recorded first, so that
 // a crash in between leaves nothing that Keep would not find.
-func (s *Store) mount(ctx context.Context, key string, id ID, m record.Mount, attach func(overlay.Stack) error) error {
+func (s *Store) mount(ctx context.Context, key string, id ID, m record.Mount, attach func(st overlay.Stack, root string) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -113,7 +141,7 @@ func (s *Store) mount(ctx context.Context, key string, id ID, m record.Mount, at
 	l.set(append(l.mounts, held{Mount: m, layers: e.layers}))
 	err := s.saveLease(key, l)
 	if err == nil {
-		err = attach(s.stack(e.layers, m.Writable))
+		err = attach(s.stack(e.layers, m.Writable), s.rootOf(e.layers))
 	}
 	if err != nil {
 		return errors.Join(err, s.drop(key, l, func(h held) bool { return h.Target == m.Target }))
@@ -148,6 +176,21 @@ func (s *Store) stack(layers []*stored, writable bool) overlay.Stack {
 		st.Lowers = append(st.Lowers, s.path(dir))
 	}
 	return st
+}
+
+// rootOf is the directory whose attributes are those of the root of the stack:
+// of the topmost layer that says something about it. "" stands for root's and
+// 0755.
+func (s *Store) rootOf(layers []*stored) string {
+	for _, l := range slices.Backward(layers) {
+		if l.Root {
+			return s.path("layers", l.Dir)
+		}
+		if l.Opaque {
+			break
+		}
+	}
+	return ""
 }
 
 // Unmount detaches key's root filesystem from target, and deletes what was

@@ -3,6 +3,7 @@
 package image
 
 import (
+	"archive/tar"
 	"context"
 	"errors"
 	"os"
@@ -550,5 +551,59 @@ func TestImpliedDirectories(t *testing.T) {
 	}
 	if s := read(t, one, "srv/data") + read(t, two, "srv/data"); s != "xx" {
 		t.Errorf("content %q", s)
+	}
+}
+
+// TestRootAttributes: the topmost entry for the root counts, in writable root
+// filesystems, views, and after a restart.
+func TestRootAttributes(t *testing.T) {
+	b := newBench(t)
+	root := func(mode int64, uid int, value string) *tar.Header {
+		h := rt.Dir(".", mode)
+		h.Uid, h.Gid, h.ModTime = uid, uid+1, time.Unix(1e9, 0)
+		h.PAXRecords = map[string]string{"SCHILY.xattr.user.test": value, "SCHILY.xattr.trusted.overlay.opaque": "y"}
+		return h
+	}
+	base := rt.Gzip(t, root(0o1711, 5, "base"), rt.File("a", "a"))
+	top := rt.Gzip(t, rt.File("b", "b"))
+	for name, layers := range map[string][]rt.Layer{
+		"own":     {base},
+		"below":   {base, top},
+		"changed": {rt.Gzip(t, root(0o700, 9, "old"), rt.File("c", "c")), base, top},
+		"alone":   {top, rt.Gzip(t, root(0o1711, 5, "base"))},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b.t = t
+			id := b.reg.Push(rt.Image{Name: name + ":1", Layers: layers}).ID
+			b.pull("registry.test/" + name + ":1")
+			b.close()
+			b.open()
+			writable, view := b.mount(name, id), t.TempDir()
+			if err := b.View(t.Context(), ViewOptions{Key: name, Image: id, Target: view}); err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = overlay.Unmount(view) })
+			for _, dir := range []string{writable, view} {
+				var st unix.Stat_t
+				if err := unix.Stat(dir, &st); err != nil || st.Mode&0o7777 != 0o1711 || st.Uid != 5 || st.Gid != 6 || st.Mtim.Sec != 1e9 {
+					t.Errorf("mode %o, owner %d:%d, modified %d, %v", st.Mode, st.Uid, st.Gid, st.Mtim.Sec, err)
+				}
+				value := make([]byte, 10)
+				if n, err := unix.Getxattr(dir, "user.test", value); err != nil || string(value[:n]) != "base" {
+					t.Errorf("attribute %q, %v", value[:max(n, 0)], err)
+				}
+				if layers[0].DiffID == base.DiffID {
+					if s := read(t, dir, "a"); s != "a" {
+						t.Errorf("content %q", s)
+					}
+				}
+			}
+			for _, target := range []string{view, writable} {
+				if err := b.Unmount(t.Context(), name, target); err != nil {
+					t.Error(err)
+				}
+			}
+			b.settled("containers")
+		})
 	}
 }

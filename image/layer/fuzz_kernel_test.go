@@ -101,3 +101,13 @@ func TestAttributes(t *testing.T) {
 		t.Errorf("%d inodes, %d bytes", res.Inodes, res.Bytes)
 	}
 }
+
+// TestLinkThroughSymlink: the target's parents are followed inside the layer.
+func TestLinkThroughSymlink(t *testing.T) {
+	dir, _ := unpackInto(t, rt.Archive(t, rt.Dir("opt", 0o755), rt.File("opt/file", "x"), rt.Symlink("short", "/opt"),
+		rt.Link("absolute", "/short/file"), rt.Link("again", "short/file")))
+	var st unix.Stat_t
+	if err := unix.Lstat(filepath.Join(dir, "opt/file"), &st); err != nil || st.Nlink != 3 {
+		t.Errorf("%d links, %v", st.Nlink, err)
+	}
+}

@@ -42,6 +42,7 @@ type guard struct {
 	size    int64 // of all files
 	sparse  int64 // of those that the archive holds without their holes
 
+	rootEntry     *tar.Header // the last one of the root itself
 	bytes, inodes uint64
 	dirs          map[string]bool     // resolved path of a parent: has an entry of its own
 	opaque        map[string]struct{} // resolved paths of directories that hide those below
@@ -86,6 +87,10 @@ func (g *guard) filter(hdr *tar.Header) (bool, error) {
 		if name, ok := strings.CutPrefix(record, xattrRecord); ok && !keepXattr(name, value) {
 			delete(hdr.PAXRecords, record)
 		}
+	}
+	if hdr.Typeflag == tar.TypeDir && (hdr.Name == "." || hdr.Name == "/") {
+		g.rootEntry = hdr // the extractor leaves the root as it is
+		return false, nil
 	}
 	return !g.moot(hdr.Name), nil
 }
@@ -145,7 +150,35 @@ func (g *guard) place(hdr *tar.Header, path string) (bool, error) {
 	case hdr.Typeflag == tar.TypeChar && hdr.Devmajor == 0 && hdr.Devminor == 0:
 		return false, g.whiteout(path, hdr) // overlay cannot tell it from one
 	}
+	if hdr.Typeflag == tar.TypeLink {
+		if err := g.linked(hdr); err != nil {
+			return false, err
+		}
+	}
 	return true, g.replace(hdr, path)
+}
+
+// linked refuses a hard link to what this layer does not hold. It could only
+// mean a file of the layers below, and a link over layers cannot be made: the
+// link must come with its own copy, as builders do it.
+func (g *guard) linked(hdr *tar.Header) error {
+	root, err := unix.Open(g.root, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return &os.PathError{Op: "open", Path: g.root, Err: err}
+	}
+	defer unix.Close(root)
+	target, err := unix.Openat2(root, hdr.Linkname, &unix.OpenHow{
+		Flags:   unix.O_PATH | unix.O_NOFOLLOW | unix.O_CLOEXEC,
+		Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
+	})
+	if err == nil {
+		return unix.Close(target)
+	}
+	if err != unix.ENOENT {
+		return nil // what is wrong with it the extractor finds out
+	}
+	return fmt.Errorf("%w: the hard link %q is to %q, which is not in the same layer; links to files of the layers below are not supported",
+		ErrInvalid, hdr.Name, hdr.Linkname)
 }
 
 // inside refuses entries that are reached through a symbolic link which leads
@@ -289,6 +322,12 @@ func (g *guard) finish() (Result, error) {
 		res.Implied = append(res.Implied, dir[len(g.root)+1:])
 		res.Inodes++
 		res.Bytes += blockSize
+	}
+	if g.rootEntry != nil {
+		if err := setAttributes(g.root, g.rootEntry); err != nil {
+			return Result{}, err
+		}
+		res.Root = true
 	}
 	sort.Strings(res.Implied)
 	deletions := map[string]bool{}

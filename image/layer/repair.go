@@ -1,7 +1,6 @@
 package layer
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -25,7 +24,7 @@ func Repair(dir string, res Result, lowers []string) (Result, error) {
 	}
 	for _, name := range slices.Backward(res.Implied) { // children first
 		if from, ok := merged(dir, name, lowers); ok {
-			if err := copyAttributes(from, filepath.Join(dir, name)); err != nil {
+			if err := CopyAttributes(from, filepath.Join(dir, name)); err != nil {
 				return res, fmt.Errorf("cannot give %q the attributes that it has in the layers below: %w", name, err)
 			}
 			continue
@@ -133,50 +132,4 @@ func isOpaque(dir string) bool {
 	var v [1]byte
 	n, err := unix.Lgetxattr(dir, opaqueXattr, v[:])
 	return err == nil && n == 1 && v[0] == 'y'
-}
-
-func copyAttributes(from, to string) error {
-	var st unix.Stat_t
-	if err := unix.Lstat(from, &st); err != nil {
-		return &os.PathError{Op: "lstat", Path: from, Err: err}
-	}
-	if err := os.Lchown(to, int(st.Uid), int(st.Gid)); err != nil {
-		return err
-	}
-	if err := copyXattrs(from, to); err != nil {
-		return err
-	}
-	if err := unix.Chmod(to, st.Mode&0o7777); err != nil {
-		return &os.PathError{Op: "chmod", Path: to, Err: err}
-	}
-	times := []unix.Timespec{st.Atim, st.Mtim}
-	if err := unix.UtimesNanoAt(unix.AT_FDCWD, to, times, unix.AT_SYMLINK_NOFOLLOW); err != nil {
-		return &os.PathError{Op: "utimensat", Path: to, Err: err}
-	}
-	return nil
-}
-
-func copyXattrs(from, to string) error {
-	list := make([]byte, maxXattr)
-	n, err := unix.Llistxattr(from, list)
-	if err != nil {
-		if errors.Is(err, unix.ENOTSUP) {
-			return nil
-		}
-		return &os.PathError{Op: "listxattr", Path: from, Err: err}
-	}
-	value := make([]byte, maxXattr)
-	for _, name := range strings.Split(strings.TrimSuffix(string(list[:n]), "\x00"), "\x00") {
-		if name == "" || !keepXattr(name, "") {
-			continue
-		}
-		size, err := unix.Lgetxattr(from, name, value)
-		if err != nil {
-			continue // gone, or not for us to read
-		}
-		if err := unix.Lsetxattr(to, name, value[:size], 0); err != nil && !errors.Is(err, unix.ENOTSUP) {
-			return &os.PathError{Op: "setxattr " + name, Path: to, Err: err}
-		}
-	}
-	return nil
 }

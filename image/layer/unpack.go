@@ -45,6 +45,10 @@ type Result struct {
 	// Opaque layers hide all layers below. Overlay cannot be told so at the
 	// root of a layer: mount none of those below.
 	Opaque bool
+	// Root layers have an entry for their root: its attributes are those of the
+	// stack's root, unless a layer above says otherwise. The root of others has
+	// the attributes that it was made with.
+	Root bool
 }
 
 // Alone says whether the layer is the same whatever is below it. If not, it is

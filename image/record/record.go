@@ -30,6 +30,7 @@ type Layer struct {
 	Bytes   uint64
 	Inodes  uint64
 	Opaque  bool `json:",omitempty"` // hides all layers below
+	Root    bool `json:",omitempty"` // says what attributes the root has
 }
 
 // Image is one image: its names, its config and the keys of its layers.
