@@ -266,7 +266,7 @@ func (w *world) kernel() *kernel {
 			return w.call(ctx, "remove namespace", w.drop("netns", w.rel(path)))
 		},
 		inNetwork: func(_ string, fn func() error) error { return fn() },
-		mountShm:  func(target string) error { return w.call(ctx, "shm", w.add("mount", w.rel(target))) },
+		mountShm:  func(target string, _, _ uint32) error { return w.call(ctx, "shm", w.add("mount", w.rel(target))) },
 		unmount:   func(target string) error { return w.call(ctx, "unmount shm", w.drop("mount", w.rel(target))) },
 		cgroupExists: func(path string) (bool, error) {
 			w.mu.Lock()

@@ -59,6 +59,7 @@ func suite(t *testing.T, atLeast int, focus string, flags ...string) {
 	}
 	dir, err := os.MkdirTemp("", "crt-critest-")
 	must(t, err)
+	must(t, os.Chmod(dir, 0o711)) // for the roots of user namespaces
 	before, err := harness.TakeHost(harness.Scope{})
 	must(t, err)
 	t.Cleanup(func() {

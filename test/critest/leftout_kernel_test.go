@@ -25,10 +25,6 @@ var table = []leftOut{
 		reason: "the CRI's metrics are not served yet",
 	},
 	{
-		specs:  regexp.MustCompile(`^\[k8s\.io\] Security Context UserNamespaces `),
-		reason: "user namespaces are not offered yet",
-	},
-	{
 		specs:  regexp.MustCompile(`^\[k8s\.io\] AppArmor `),
 		reason: "this kernel runs without AppArmor",
 		here:   func() bool { return !exists("/sys/kernel/security/apparmor") },

@@ -121,6 +121,7 @@ func start(t *testing.T, options ...func(*harness.NodeOptions)) *world {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "crt-")
 	must(t, err)
+	must(t, os.Chmod(dir, 0o711)) // for the roots of user namespaces
 	before, err := harness.TakeHost(harness.Scope{Marks: marks(dir)})
 	must(t, err)
 	o := harness.NodeOptions{Dir: dir, Registry: registry.Host}
