@@ -134,6 +134,9 @@ func resourcesOf(r *spec.Resources) *api.LinuxResources {
 func updatesOf(updates []*api.ContainerUpdate) []sandbox.PluginUpdate {
 	var all []sandbox.PluginUpdate
 	for _, u := range updates {
+		if u == nil { // as an update's own is where no plugin has changed it
+			continue
+		}
 		all = append(all, sandbox.PluginUpdate{
 			ContainerID: u.GetContainerId(), Resources: u.GetLinux().GetResources().ToOCI(), Optional: u.GetIgnoreFailure(),
 		})
