@@ -21,10 +21,6 @@ var table = []leftOut{
 		reason: "a benchmark, not a check; critest runs them with -benchmark only",
 	},
 	{
-		specs:  regexp.MustCompile(`^\[k8s\.io\] PodSandbox runtime should support metrics operations `),
-		reason: "the CRI's metrics are not served yet",
-	},
-	{
 		specs:  regexp.MustCompile(`^\[k8s\.io\] AppArmor `),
 		reason: "this kernel runs without AppArmor",
 		here:   func() bool { return !exists("/sys/kernel/security/apparmor") },
