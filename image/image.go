@@ -79,7 +79,8 @@ type Usage struct {
 	At     time.Time
 }
 
-// FsUsage are the file systems that hold images and writable layers.
+// FsUsage are the file systems that hold images and writable layers, each by a
+// directory on it. It is the same directory if it is the same file system.
 type FsUsage struct {
 	ImageDir       string
 	Images         Usage

@@ -160,7 +160,7 @@ func (s *Store) stack(layers []*stored, writable bool) overlay.Stack {
 	seen := map[string]bool{}
 	for i := len(layers) - 1; i >= 0; i-- {
 		l := layers[i]
-		if l.Inodes > 0 && !seen[l.Dir] {
+		if l.Inodes > 1 && !seen[l.Dir] {
 			seen[l.Dir] = true
 			st.Lowers = append(st.Lowers, s.path("layers", l.Dir))
 		}

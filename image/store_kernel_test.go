@@ -607,3 +607,37 @@ func TestRootAttributes(t *testing.T) {
 		})
 	}
 }
+
+// TestUsageIsThatOfTheDisk: what is accounted is what du would find.
+func TestUsageIsThatOfTheDisk(t *testing.T) {
+	b := newBench(t)
+	b.reg.Push(rt.Image{Name: "app:1", Layers: []rt.Layer{
+		rt.Gzip(t, rt.Dir(".", 0o755), rt.Dir("etc", 0o755), rt.File("etc/big", noise(100_001)), rt.File("etc/small", "x"),
+			rt.File("etc/empty", ""), rt.Symlink("etc/link", "small"), rt.Link("etc/hard", "etc/big")),
+		rt.Gzip(t, rt.File("etc/.wh.small", ""), rt.File("implied/.wh.nothing", ""), rt.File("implied/too/file", "x")),
+	}})
+	b.pull("registry.test/app:1")
+	got, err := b.Usage(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.ImageDir != b.o.Root || got.ContainerDir != got.ImageDir {
+		t.Errorf("directories %q and %q", got.ImageDir, got.ContainerDir)
+	}
+	want, err := walk(t.Context(), b.path("layers"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var own unix.Stat_t
+	if err := unix.Stat(b.path("layers"), &own); err != nil {
+		t.Fatal(err)
+	}
+	want.Bytes, want.Inodes = want.Bytes-uint64(own.Blocks)*512, want.Inodes-1
+	if got.Images.Inodes != want.Inodes {
+		t.Errorf("%d inodes, %d on the disk", got.Images.Inodes, want.Inodes)
+	}
+	// File systems differ in what a directory or a short file takes.
+	if slack := want.Inodes * 4096; got.Images.Bytes > want.Bytes+slack || got.Images.Bytes+slack < want.Bytes {
+		t.Errorf("%d bytes, %d on the disk", got.Images.Bytes, want.Bytes)
+	}
+}

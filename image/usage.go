@@ -70,13 +70,14 @@ func (s *Store) LayerUsage(ctx context.Context, key string) (Usage, error) {
 
 // Usage is what images and writable layers occupy. The images are accounted
 // when they are unpacked; the writable layers were measured within the last
-// minute, which may take a walk the first time.
+// minute, which may take a walk the first time. Both are in Options.Root, under
+// the one name that tells the kubelet so: it takes two for two file systems.
 func (s *Store) Usage(ctx context.Context) (FsUsage, error) {
 	bytes, inodes := s.usage()
 	u := FsUsage{
-		ImageDir:     s.path("layers"),
+		ImageDir:     s.o.Root,
 		Images:       Usage{Bytes: bytes, Inodes: inodes, At: time.Now()},
-		ContainerDir: s.path("containers"),
+		ContainerDir: s.o.Root,
 	}
 	keys := s.leases.writable()
 	var complete bool

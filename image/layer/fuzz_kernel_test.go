@@ -96,8 +96,8 @@ func TestAttributes(t *testing.T) {
 	if len(res.Implied) != 2 || res.Implied[0] != "deep" || res.Implied[1] != "deep/er" {
 		t.Errorf("implied directories %q", res.Implied)
 	}
-	// bin, su, file, and the two implied.
-	if res.Inodes != 5 || res.Bytes != 5*4096 {
+	// The root, bin, su, file, and the two implied.
+	if res.Inodes != 6 || res.Bytes != 6*4096 {
 		t.Errorf("%d inodes, %d bytes", res.Inodes, res.Bytes)
 	}
 }

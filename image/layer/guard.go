@@ -314,7 +314,7 @@ func (g *guard) finish() (Result, error) {
 		}
 	}
 	_, hidesAll := g.opaque[g.root]
-	res := Result{Bytes: g.bytes, Inodes: g.inodes, Opaque: hidesAll}
+	res := Result{Bytes: g.bytes + blockSize, Inodes: g.inodes + 1, Opaque: hidesAll} // with the root
 	for dir, own := range g.dirs {
 		if own || !isDir(dir) {
 			continue

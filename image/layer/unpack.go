@@ -33,7 +33,7 @@ type Want struct {
 // Result describes an unpacked layer.
 type Result struct {
 	Bytes  uint64 // that it occupies, as the headers tell: whole blocks of 4 KiB
-	Inodes uint64
+	Inodes uint64 // with its root
 	// Implied are the directories, relative to the layer's root and parents
 	// first, that the archive has no entry for although it has entries beneath
 	// them. Their owner and mode are those of the layers below: see Repair.
