@@ -90,6 +90,9 @@ func (e *execution) giveStreams(s *stdio) error {
 	if err := s.makeBlocking(); err != nil {
 		return fmt.Errorf("cannot use its streams: %v", err)
 	}
+	if err := s.giveTo(e.container.lc.Config()); err != nil {
+		return fmt.Errorf("cannot use its streams: %v", err)
+	}
 	if s.stdin != nil {
 		e.process.Stdin = s.stdin
 	}
