@@ -2,6 +2,7 @@ package oci
 
 import (
 	"context"
+	"errors"
 
 	"github.com/criruntime/criruntime/oci/shim/api"
 )
@@ -77,8 +78,12 @@ func (c *client) Attach(ctx context.Context, id string, io Stdio) error {
 	stop := context.AfterFunc(ctx, lease.close)
 	defer stop()
 	defer lease.close()
-	return c.call("attach to container "+id, func(s api.ShimClient) error {
+	err = c.call("attach to container "+id, func(s api.ShimClient) error {
 		_, err := s.Attach(context.WithoutCancel(ctx), &api.AttachRequest{Id: id, StdioToken: lease.token})
 		return err
 	})
+	if ctx.Err() != nil && errors.Is(err, ErrNotFound) {
+		return nil // the client left before the shim had seen it
+	}
+	return err
 }

@@ -332,15 +332,18 @@ func TestAttach(t *testing.T) {
 	}
 }
 
-// A client that hangs up is detached although nothing is written to it.
+// A client that hangs up is detached although nothing is written to it, however
+// soon that is.
 func TestDetach(t *testing.T) {
 	p := newPod(t)
 	k := p.run()
 	_, theirs, _ := os.Pipe()
-	ctx, cancel := context.WithCancel(p.context())
-	time.AfterFunc(20*time.Millisecond, cancel)
-	if err := p.Attach(ctx, k.create.ID, oci.Stdio{Stdout: theirs}); err != nil {
-		t.Error(err)
+	for _, after := range []time.Duration{20 * time.Millisecond, 0} {
+		ctx, cancel := context.WithCancel(p.context())
+		time.AfterFunc(after, cancel)
+		if err := p.Attach(ctx, k.create.ID, oci.Stdio{Stdout: theirs}); err != nil {
+			t.Errorf("after %v: %v", after, err)
+		}
 	}
 }
 

@@ -170,7 +170,8 @@ func (l *Launcher) spawn(dir *podDir, o ShimOptions) (*os.Process, *os.File, err
 // shimEnv keeps a Go process small that is idle nearly always. GOMAXPROCS is
 // handed on to container processes until their exec by libcontainer.
 var shimEnv = []string{
-	"GOMAXPROCS=2",
+	"GOMAXPROCS=1",
+	"MALLOC_ARENA_MAX=1",
 	"GOGC=40",
 	"GOMEMLIMIT=24MiB",
 	"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
