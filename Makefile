@@ -19,7 +19,7 @@ BUILD_SHIM := CGO_ENABLED=1 $(GO) build -buildvcs=false -trimpath -tags seccomp,
 export PATH := $(dir $(GO)):$(PATH):/usr/sbin:/sbin
 export CRIRUNTIME_CACHE := $(CACHE)
 
-.PHONY: build shim install uninstall deps tools unit kernel-test critest test demo fmt clean help
+.PHONY: build shim install uninstall deps tools unit kernel-test critest test demo bench fmt clean help
 .DEFAULT_GOAL := build
 
 build: shim ## build bin/criruntime and bin/criruntime-shim
@@ -77,6 +77,11 @@ test: deps tools build ## everything: the above, the whole system, crashes and l
 
 demo: deps tools build ## a web server pod from nothing, with every step shown (root)
 	@$(GO) run -buildvcs=false ./test/demo
+
+bench: deps tools build ## measure beside containerd and CRI-O (root; ARGS='-quick -run pods,exec')
+	@echo "==> the peers"
+	@test/bench/peers.sh $(CACHE)
+	@$(GO) run -buildvcs=false ./test/bench $(ARGS)
 
 fmt: ## format the Go files
 	@gofmt -w -s $$(git ls-files '*.go')

@@ -59,6 +59,7 @@ func (m *metrics) request(method string, code codes.Code, took time.Duration) {
 
 func (m *metrics) step(name string, took time.Duration) {
 	m.steps.WithLabelValues(name).Observe(took.Seconds())
+	tellStep(name, took)
 }
 
 func (m *metrics) plugin(name, command string, took time.Duration, err error) {
@@ -67,6 +68,15 @@ func (m *metrics) plugin(name, command string, took time.Duration, err error) {
 		result = "error"
 	}
 	m.plugins.WithLabelValues(name, command, result).Observe(took.Seconds())
+	tellStep("cni/"+name+"/"+command, took)
+}
+
+// tellStep logs the end of a step, for who wants to see where one start spent
+// its time.
+func tellStep(name string, took time.Duration) {
+	if logrus.IsLevelEnabled(logrus.DebugLevel) {
+		logrus.WithFields(logrus.Fields{"step": name, "took": took}).Debug("step done")
+	}
 }
 
 // census counts pods and containers by state whenever Prometheus asks.

@@ -1,0 +1,84 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+)
+
+// measurePull pulls images of several shapes, each time from nothing. The floor
+// is curl, gzip and tar, all layers side by side.
+func measurePull(ctx context.Context, b *bench) error {
+	var errs []error
+	for _, s := range b.shapes {
+		m := measure{Name: "pull: " + s.name, Unit: "ms"}
+		for range b.rounds(3, 2) {
+			d, err := b.byHand(ctx, s)
+			if err != nil {
+				return err
+			}
+			b.results.add(m, floor, ms(d))
+		}
+		err := b.interleave(b.rounds(5, 2), func(_ int, n *node) error {
+			return b.onePull(ctx, n, s.image, m)
+		})
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+func (b *bench) onePull(ctx context.Context, n *node, image string, m measure) error {
+	unix.Sync() // what others left behind
+	if err := n.quiet(ctx); err != nil {
+		return err
+	}
+	used, err := n.counter()
+	if err != nil {
+		return err
+	}
+	begin := time.Now()
+	if err := n.pull(ctx, image); err != nil {
+		return err
+	}
+	b.results.add(m, n.name, ms(time.Since(begin)))
+	d, err := used()
+	if err != nil {
+		return err
+	}
+	b.results.add(measure{Name: m.Name + ": CPU", Unit: "ms"}, n.name, ms(d))
+	if err := n.quiet(ctx); err != nil {
+		return err
+	}
+	return n.discard(ctx, image)
+}
+
+// byHand fetches and unpacks an image's layers with curl, gzip and tar.
+func (b *bench) byHand(ctx context.Context, s shape) (time.Duration, error) {
+	unix.Sync()
+	dir := filepath.Join(b.dir, "by-hand")
+	defer os.RemoveAll(dir)
+	var g errgroup.Group
+	begin := time.Now()
+	for i, url := range s.blobs {
+		target := filepath.Join(dir, fmt.Sprint(i))
+		if err := os.MkdirAll(target, 0o755); err != nil {
+			return 0, err
+		}
+		g.Go(func() error {
+			cmd := exec.CommandContext(ctx, "sh", "-c", `curl -sfS "$0" | gzip -d | tar -x -C "$1"`, url, target)
+			if out, err := cmd.CombinedOutput(); err != nil || len(out) > 0 {
+				return fmt.Errorf("cannot unpack by hand: %w: %s", err, out)
+			}
+			return nil
+		})
+	}
+	err := g.Wait()
+	return time.Since(begin), err
+}
