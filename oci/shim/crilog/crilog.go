@@ -55,10 +55,17 @@ func Open(path string, report func(string)) (*Log, error) {
 	return &Log{path: path, report: report, now: time.Now, current: f}, nil
 }
 
+// openFile opens or creates a regular file. A pod that has the node's log
+// directory mounted may have put a link there, to have the runtime write
+// elsewhere, or a pipe, which would block it.
 func openFile(path string) (*file, error) {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE|unix.O_NOCTTY, 0o640)
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE|unix.O_NOCTTY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o640)
 	if err != nil {
 		return nil, fmt.Errorf("cannot open the log: %w", err)
+	}
+	if st, err := f.Stat(); err != nil || !st.Mode().IsRegular() {
+		f.Close()
+		return nil, fmt.Errorf("cannot open the log: %s is not a regular file", path)
 	}
 	return &file{f}, nil
 }

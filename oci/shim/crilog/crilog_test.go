@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // stamp is the time of all records in these tests.
@@ -241,6 +243,40 @@ func BenchmarkLines(b *testing.B) {
 		if written += len(chunk); written > 256<<20 {
 			os.Truncate(path, 0)
 			written = 0
+		}
+	}
+}
+
+// TestOnlyRegularFiles: what somebody has put in the place of the log neither
+// blocks nor leads the output elsewhere.
+func TestOnlyRegularFiles(t *testing.T) {
+	for name, put := range map[string]func(path string) error{
+		"pipe":      func(path string) error { return unix.Mkfifo(path, 0o600) },
+		"device":    func(path string) error { return os.Symlink("/dev/null", path) },
+		"directory": func(path string) error { return os.Mkdir(path, 0o700) },
+		"link":      func(path string) error { return os.Symlink(path+"-elsewhere", path) },
+	} {
+		l, path, _ := newLog(t)
+		if err := os.Rename(path, path+".old"); err != nil {
+			t.Fatal(err)
+		}
+		if err := put(path); err != nil {
+			t.Fatal(err)
+		}
+		if err := l.Reopen(); err == nil || !strings.Contains(err.Error(), path) {
+			t.Errorf("%s: Reopen gives the error %v", name, err)
+		}
+		if _, err := Open(path, func(string) {}); err == nil {
+			t.Errorf("%s: it was opened", name)
+		}
+		if _, err := os.Lstat(path + "-elsewhere"); err == nil {
+			t.Errorf("%s: it was followed", name)
+		}
+		if _, err := l.Writer("stdout").Write([]byte("goes on\n")); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if got := read(t, path+".old"); !strings.HasSuffix(got, "goes on\n") {
+			t.Errorf("%s: the old file ends with %q", name, got)
 		}
 	}
 }
