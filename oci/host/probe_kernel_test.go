@@ -18,11 +18,19 @@ import (
 func TestProbe(t *testing.T) {
 	score := readFile(t, "/proc/self/oom_score_adj")
 	mounts := readFile(t, "/proc/self/mountinfo")
-	h, err := Probe(t.TempDir())
+	dir := t.TempDir()
+	// A daemon that was killed in its probe has left this.
+	if err := os.MkdirAll(dir+"/probe/lower", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	h, err := Probe(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Logf("%+v", *h)
+	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+		t.Errorf("the probe has left %v, %v", left, err)
+	}
 	if got := readFile(t, "/proc/self/oom_score_adj"); got != score {
 		t.Errorf("oom_score_adj is now %s, was %s", got, score)
 	}

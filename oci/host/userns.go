@@ -47,11 +47,20 @@ func probeOnThread(dir string) (namespaces, overlay spec.Support) {
 	return namespaces, spec.SupportUnknown
 }
 
+// probeDir makes a directory to try things in. One in the runtime's own
+// directory takes the place of what a daemon that was killed here has left.
+func probeDir(dir string) (string, error) {
+	if dir == "" {
+		return os.MkdirTemp("", "criruntime-probe-")
+	}
+	probe := filepath.Join(dir, "probe")
+	return probe, errors.Join(os.RemoveAll(probe), os.Mkdir(probe, 0o700))
+}
+
 // overlayOnIDMap maps a directory and stacks an overlay on it, in a mount
 // namespace of the calling thread's own.
 func overlayOnIDMap(userns int, dir string) (err error) {
-	dir, err = os.MkdirTemp(dir, "criruntime-probe-")
-	if err != nil {
+	if dir, err = probeDir(dir); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
