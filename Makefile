@@ -19,7 +19,7 @@ BUILD_SHIM := CGO_ENABLED=1 $(GO) build -buildvcs=false -trimpath -tags seccomp,
 export PATH := $(dir $(GO)):$(PATH):/usr/sbin:/sbin
 export CRIRUNTIME_CACHE := $(CACHE)
 
-.PHONY: build shim install uninstall deps tools unit kernel-test critest test demo bench fmt clean help
+.PHONY: build shim install uninstall deps tools unit kernel-test critest test e2e e2e-conformance demo bench fmt clean help
 .DEFAULT_GOAL := build
 
 build: shim ## build bin/criruntime and bin/criruntime-shim
@@ -74,6 +74,17 @@ critest: deps tools build ## the CRI's conformance suite (root)
 
 test: deps tools build ## everything: the above, the whole system, crashes and leaks (root)
 	@$(GO) run -buildvcs=false ./test/run all
+
+e2e: deps tools build ## a real Kubernetes node, from kubectl apply to status (root)
+	@echo "==> Kubernetes"
+	@test/e2e/kubernetes/build.sh $(CACHE)
+	@test/e2e/kubernetes/build.sh $(CACHE) agnhost
+	@$(GO) build -buildvcs=false -trimpath -o $(CACHE)/tools/test-registry ./test/registry
+	@cd test/e2e && $(GO) test -buildvcs=false -tags e2e -count=1 -timeout 60m -v .
+
+e2e-conformance: e2e ## the node part of Kubernetes' own e2e suite (root)
+	@test/e2e/kubernetes/build.sh $(CACHE) e2e.test
+	@cd test/e2e && $(GO) test -buildvcs=false -tags 'e2e conformance' -count=1 -timeout 120m -v -run TestKubernetesOwnSuite .
 
 demo: deps tools build ## a web server pod from nothing, with every step shown (root)
 	@$(GO) run -buildvcs=false ./test/demo

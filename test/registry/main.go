@@ -21,10 +21,6 @@ import (
 	"github.com/criruntime/criruntime/test/harness"
 )
 
-// agnhost is the image in which Kubernetes' own suite runs most of its
-// containers; the tag is the one that Kubernetes 1.37 asks for.
-const agnhost = "e2e-test-images/agnhost:2.66.1"
-
 func main() {
 	dir := flag.String("dir", "", "an existing directory for the registry's files")
 	program := flag.String("agnhost", "", "Kubernetes' agnhost program, to be served as an image too")
@@ -57,17 +53,37 @@ func serve(ctx context.Context, dir, program, login string) (err error) {
 		return err
 	}
 	if program != "" {
-		var files fixtures.Tree
-		if err := files.Copy("/agnhost", program); err != nil {
+		images, err := kubernetes(base, program)
+		if err != nil {
 			return err
 		}
-		image := base.Busybox.With(files.Layer(fixtures.Gzip)).Running("pause")
-		image.Config.Entrypoint = []string{"/agnhost"}
-		if err := fixtures.PushAll(ctx, registry.Registry, map[string]fixtures.Image{agnhost: image}); err != nil {
+		if err := fixtures.PushAll(ctx, registry.Registry, images); err != nil {
 			return err
 		}
 	}
 	fmt.Println(registry.Host)
 	<-ctx.Done()
 	return nil
+}
+
+// kubernetes are the images that Kubernetes' own suite asks for, with the tags
+// of Kubernetes 1.37. Most containers of the suite run agnhost.
+func kubernetes(base *fixtures.Base, program string) (map[string]fixtures.Image, error) {
+	var files fixtures.Tree
+	for _, path := range []string{"/agnhost", "/agnhost-2"} {
+		if err := files.Copy(path, program); err != nil {
+			return nil, err
+		}
+	}
+	files.Dir("/uploads", 0o755)
+	agnhost := base.Busybox.With(files.Layer(fixtures.Gzip)).Running("pause")
+	agnhost.Config.Entrypoint = []string{"/agnhost"}
+	return map[string]fixtures.Image{
+		"e2e-test-images/agnhost:2.66.1":   agnhost,
+		"e2e-test-images/busybox:1.37.0-2": base.Busybox,
+		"e2e-test-images/nginx:1.27.0-2":   base.Nginx,
+		"e2e-test-images/nginx:1.28.0-2":   base.Nginx,
+		"e2e-test-images/nonewprivs:1.4":   base.NoNewPrivs,
+		"pause:3.10.2":                     base.Pause,
+	}, nil
 }
