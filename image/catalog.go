@@ -30,7 +30,9 @@ type entry struct {
 	config  []byte
 	aliases []string // names that resolve to a tag elsewhere, see Store.Pull
 	layers  []*stored
-	durable bool // guarded by catalog.mu
+	// accepted is why the policy lets it run.
+	accepted []registry.Acceptance
+	durable  bool // guarded by catalog.mu
 }
 
 // catalog is what the store has, in memory. It does no I/O, so that its lock is
@@ -269,6 +271,10 @@ func (e *entry) record() record.Image {
 	for i, l := range e.layers {
 		keys[i] = l.Key
 	}
+	accepted := make([]record.Acceptance, len(e.accepted))
+	for i, a := range e.accepted {
+		accepted[i] = record.Acceptance(a)
+	}
 	return record.Image{
 		Version:  record.Version,
 		ID:       e.ID.String(),
@@ -279,6 +285,7 @@ func (e *entry) record() record.Image {
 		Config:   e.config,
 		Layers:   keys,
 		PulledAt: e.PulledAt,
+		Accepted: accepted,
 	}
 }
 
@@ -299,6 +306,9 @@ func entryOf(r record.Image, find func(key string) *stored) (*entry, error) {
 		},
 		config:  r.Config,
 		aliases: r.Aliases,
+	}
+	for _, a := range r.Accepted {
+		e.accepted = append(e.accepted, registry.Acceptance(a))
 	}
 	for _, key := range r.Layers {
 		l := find(key)

@@ -13,7 +13,13 @@ import (
 )
 
 // List returns all images, the oldest first. It answers from memory.
-func (s *Store) List() []Image { return s.list() }
+func (s *Store) List() []Image {
+	all := s.list()
+	for i := range all {
+		all[i] = s.pins.mark(all[i])
+	}
+	return all
+}
 
 // Lookup finds an image by its id, with or without "sha256:", by a tag or
 // digest, completed as Docker would, or by a unique prefix of the id, in this
@@ -26,7 +32,7 @@ func (s *Store) Lookup(ref string) (Image, error) {
 	if err != nil {
 		return Image{}, fmt.Errorf("image %q: %w", ref, err)
 	}
-	return e.Image, nil
+	return s.pins.mark(e.Image), nil
 }
 
 var hexadecimal = regexp.MustCompile(`^[0-9a-f]{1,64}$`)

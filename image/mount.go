@@ -22,7 +22,8 @@ import (
 // the options nodev and volatile. Mounting again what is mounted starts over
 // with an empty writable layer. After an error nothing is left.
 //
-// Errors wrap ErrNotFound if there is no such image.
+// Errors wrap ErrNotFound if there is no such image, ErrDenied if the signature
+// policy demands more of it by now than when it was pulled.
 func (s *Store) Mount(ctx context.Context, o MountOptions) error {
 	err := s.mount(ctx, o.Key, o.Image, record.Mount{Target: o.Target, Writable: true}, func(st overlay.Stack, root string) error {
 		st.Upper, st.Work = s.upperDir(o.Key), s.path("containers", o.Key, "work")
@@ -47,7 +48,7 @@ func (s *Store) Mount(ctx context.Context, o MountOptions) error {
 // views and one root filesystem.
 //
 // Errors wrap ErrNotFound if there is no such image, ErrInvalid if it has no
-// such path.
+// such path, ErrDenied as for Mount.
 func (s *Store) View(ctx context.Context, o ViewOptions) error {
 	err := s.mount(ctx, o.Key, o.Image, record.Mount{Target: o.Target}, func(st overlay.Stack, root string) error {
 		if root != "" && root != st.Lowers[0] {
@@ -136,6 +137,10 @@ func (s *Store) mount(ctx context.Context, key string, id ID, m record.Mount, at
 	e, ok := s.holdImage(id)
 	if !ok {
 		return fmt.Errorf("image %s: %w", id, ErrNotFound)
+	}
+	if err := s.client.StillAllowed(e.accepted); err != nil {
+		s.releaseLayers(e.layers...)
+		return err
 	}
 	m.Image, m.Layers = id.String(), e.record().Layers
 	l.set(append(l.mounts, held{Mount: m, layers: e.layers}))

@@ -64,7 +64,7 @@ func (s *Store) pull(ctx context.Context, asked reference.Named, o PullOptions) 
 	log := s.log.WithField("image", asked.String())
 	log.Info("pulling")
 	defer s.giveBackMemory()
-	remote, err := s.client.Resolve(ctx, o.Ref, (*registry.Auth)(o.Auth))
+	remote, err := s.client.Resolve(ctx, o.Ref, (*registry.Auth)(o.Auth), o.Namespace)
 	if err != nil {
 		log.Infof("pull failed after %v: %v", time.Since(began).Round(time.Millisecond), err)
 		return "", err
@@ -148,8 +148,9 @@ func (s *Store) commit(remote *registry.Remote, asked reference.Named, layers []
 			ID: remote.ID, Size: remote.Size, Config: remote.Image, PulledAt: time.Now().Round(0),
 			Digests: []string{remote.Ref.Name() + "@" + remote.Digest.String()},
 		},
-		config: remote.Config,
-		layers: layers,
+		config:   remote.Config,
+		layers:   layers,
+		accepted: []registry.Acceptance{remote.Accepted},
 	}
 	if _, byDigest := remote.Ref.(reference.Canonical); !byDigest {
 		e.Tags = []string{remote.Ref.String()}
@@ -162,6 +163,7 @@ func (s *Store) commit(remote *registry.Remote, asked reference.Named, layers []
 	if old, ok := s.byID(e.ID); ok {
 		e.Tags, e.Digests, e.aliases = union(old.Tags, e.Tags), union(old.Digests, e.Digests), union(old.aliases, e.aliases)
 		e.PulledAt = old.PulledAt
+		e.accepted = accept(old.accepted, e.accepted[0])
 	}
 	if err := s.saveImage(e); err != nil {
 		return fmt.Errorf("cannot record the image: %w", err)
@@ -174,6 +176,15 @@ func (s *Store) commit(remote *registry.Remote, asked reference.Named, layers []
 	}
 	poke(s.wake)
 	return nil
+}
+
+// accept adds a to what was accepted before, in the place of what was under the
+// same name.
+func accept(before []registry.Acceptance, a registry.Acceptance) []registry.Acceptance {
+	same := func(b registry.Acceptance) bool {
+		return b.Transport == a.Transport && slices.Equal(b.Scopes, a.Scopes)
+	}
+	return append(slices.DeleteFunc(slices.Clone(before), same), a)
 }
 
 // union returns a and what b has beside it, sorted.

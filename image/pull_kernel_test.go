@@ -243,6 +243,51 @@ func TestPolicy(t *testing.T) {
 	b.nothingLeft()
 }
 
+// TestPolicyIsAskedAgain: what the policy comes to demand counts for images that
+// are there, and a pull that satisfies it helps.
+func TestPolicyIsAskedAgain(t *testing.T) {
+	b := newBench(t)
+	write := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(b.o.Policy, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.reg.Push(simple(t, "app:1", "x"))
+	id := b.pull("registry.test/app:1")
+	mount := func() error {
+		target := t.TempDir()
+		err := b.Mount(t.Context(), MountOptions{Key: "k", Image: id, Target: target})
+		return errors.Join(err, b.Unmount(t.Context(), "k", target))
+	}
+	free := `[{"type":"insecureAcceptAnything"}]`
+	key := filepath.Join(t.TempDir(), "key")
+	if err := os.WriteFile(key, []byte("k"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	signed := `[{"type":"signedBy","keyType":"GPGKeys","keyPath":"` + key + `"}]`
+	reject := `[{"type":"reject"}]`
+	for i, c := range []struct {
+		policy  string
+		allowed bool
+	}{
+		{`{"default":` + free + `}`, true},
+		{`{"default":` + reject + `}`, false},
+		{`{"default":` + signed + `}`, false},
+		{`{"default":` + reject + `,"transports":{"docker":{"registry.test/app":` + free + `}}}`, true},
+		{`{"default":` + free + `,"transports":{"docker":{"registry.test/app":` + reject + `}}}`, false},
+		{`{"default":` + free + `,"transports":{"docker":{"registry.test/app:1":` + free + `,"registry.test":` + reject + `}}}`, true},
+		{`{"default":` + reject + `,"transports":{"docker":{"registry.test/other":` + free + `}}}`, false},
+		{`{`, false},
+	} {
+		write(c.policy)
+		if err := mount(); (err == nil) != c.allowed || err != nil && !errors.Is(err, ErrDenied) {
+			t.Errorf("policy %d: %v", i, err)
+		}
+	}
+	b.settled("containers")
+}
+
 // TestCredentials: basic and token authentication, and no secret in any text.
 func TestCredentials(t *testing.T) {
 	const user, password = "somebody", "correct-horse"
@@ -316,6 +361,49 @@ func TestCredentials(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestAuthFiles: a pull without credentials takes them from the file of the
+// namespace, or else from the one for all.
+func TestAuthFiles(t *testing.T) {
+	b := newBench(t, func(b *bench) {
+		dir := t.TempDir()
+		for name, password := range map[string]string{"all": "for-all", "team": "for-team"} {
+			secret := base64.StdEncoding.EncodeToString([]byte("user:" + password))
+			text := fmt.Sprintf(`{"auths":{%q:{"auth":%q}}}`, b.reg.Addr(), secret)
+			if err := os.WriteFile(filepath.Join(dir, name+".json"), []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		b.o.AuthFile, b.o.AuthDir = filepath.Join(dir, "all.json"), dir
+	})
+	b.reg.Push(simple(t, "app:1", "x"))
+	var used atomic.Value
+	b.reg.Misbehave(func(w http.ResponseWriter, r *http.Request) bool {
+		_, password, ok := r.BasicAuth()
+		if ok {
+			used.Store(password)
+			return false
+		}
+		w.Header().Set("WWW-Authenticate", `Basic realm="test"`)
+		rt.Refuse(w, http.StatusUnauthorized, "UNAUTHORIZED")
+		return true
+	})
+	for _, c := range []struct {
+		namespace string
+		auth      *Auth
+		want      string
+	}{
+		{"", nil, "for-all"}, {"team", nil, "for-team"}, {"other", nil, "for-all"}, {"../team", nil, "for-all"},
+		{"team", &Auth{Username: "user", Password: "of-the-pod"}, "of-the-pod"},
+	} {
+		if _, err := b.Pull(t.Context(), PullOptions{Ref: b.reg.Addr() + "/app:1", Namespace: c.namespace, Auth: c.auth}); err != nil {
+			t.Fatal(err)
+		}
+		if got := used.Load(); got != c.want {
+			t.Errorf("namespace %q: password %v, want %q", c.namespace, got, c.want)
+		}
 	}
 }
 

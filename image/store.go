@@ -31,6 +31,18 @@ type Options struct {
 	// containers tools look.
 	RegistriesConf string
 	Policy         string
+	// AuthFile holds the credentials of pulls that bring none, in the form of
+	// containers-auth.json(5); "" stands for the places where the containers
+	// tools look. In AuthDir <namespace>.json comes before it for the pods of
+	// that namespace.
+	AuthFile string
+	AuthDir  string
+	// Pinned are the images that the kubelet must not collect: tags, digests or
+	// ids, "*" stands for any text.
+	Pinned []string
+	// PreloadDir holds archives whose images are imported when the store opens,
+	// and when they appear; "" for none.
+	PreloadDir string
 	// Layers is how many layers of one image are fetched and unpacked at the
 	// same time; all pulls together do four times as many. 0 stands for 6.
 	Layers int
@@ -61,6 +73,7 @@ type Store struct {
 	log    *logrus.Entry
 	boot   string
 	client *registry.Client
+	pins   pins
 	disk   *os.File // Root, for syncfs: opened before the writes it reports on
 	lock   *os.File
 	*catalog
@@ -98,7 +111,7 @@ func Open(o Options) (*Store, error) {
 		o.Log = logrus.NewEntry(logrus.StandardLogger())
 	}
 	client, err := registry.New(registry.Options{
-		RegistriesConf: o.RegistriesConf, Policy: o.Policy, Stall: o.Stall, Log: o.Log,
+		RegistriesConf: o.RegistriesConf, Policy: o.Policy, AuthFile: o.AuthFile, AuthDir: o.AuthDir, Stall: o.Stall, Log: o.Log,
 	})
 	if err != nil {
 		return nil, err
@@ -109,7 +122,7 @@ func Open(o Options) (*Store, error) {
 	}
 	life, quit := context.WithCancel(context.Background())
 	s := &Store{
-		o: o, log: o.Log, boot: strings.TrimSpace(string(boot)), client: client,
+		o: o, log: o.Log, boot: strings.TrimSpace(string(boot)), client: client, pins: newPins(o.Pinned),
 		catalog: newCatalog(), slots: semaphore.NewWeighted(4 * int64(o.Layers)),
 		wake: make(chan struct{}, 1), sweep: make(chan struct{}, 1), life: life, quit: quit,
 	}

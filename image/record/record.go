@@ -45,6 +45,15 @@ type Image struct {
 	Config   []byte   // as pulled: its digest is the ID
 	Layers   []string // keys, bottom first
 	PulledAt time.Time
+	Accepted []Acceptance `json:",omitempty"`
+}
+
+// Acceptance is why the signature policy lets an image run, one for each name
+// that it was pulled by.
+type Acceptance struct {
+	Transport    string
+	Scopes       []string
+	Requirements string
 }
 
 // Lease is what one holder has mounted. It is void after a reboot.

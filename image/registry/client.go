@@ -4,7 +4,11 @@ import (
 	"context"
 	"encoding/base64"
 	"errors"
+	"io/fs"
 	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -12,9 +16,7 @@ import (
 
 	"github.com/sirupsen/logrus"
 	"go.podman.io/image/v5/docker/reference"
-	"go.podman.io/image/v5/signature"
 	"go.podman.io/image/v5/types"
-	"go.podman.io/storage/pkg/configfile"
 )
 
 // Options configure a Client.
@@ -26,6 +28,11 @@ type Options struct {
 	// containers-policy.json(5) names. Without a file anywhere every image is
 	// accepted.
 	Policy string
+	// AuthFile is the path of the credentials for pulls that bring none, ""
+	// for the places that containers-auth.json(5) names. AuthDir may hold a
+	// <namespace>.json that comes before it; "" for none.
+	AuthFile string
+	AuthDir  string
 	// Stall is how long a transfer may stand still before it is retried; 30 s
 	// if 0.
 	Stall time.Duration
@@ -58,7 +65,7 @@ func New(o Options) (*Client, error) {
 	if err := c.Reload(); err != nil {
 		return nil, err
 	}
-	if _, err := c.policy(); err != nil {
+	if _, err := c.readPolicy(); err != nil {
 		return nil, err
 	}
 	return c, nil
@@ -72,6 +79,21 @@ type Auth struct {
 	// ServerAddress, if set, is the only registry that gets them.
 	ServerAddress string
 }
+
+// authFile is where the credentials are of pulls that bring none. A namespace
+// is a DNS label; what is none has no file.
+func (c *Client) authFile(namespace string) string {
+	if c.o.AuthDir == "" || !dnsLabel.MatchString(namespace) {
+		return c.o.AuthFile
+	}
+	path := filepath.Join(c.o.AuthDir, namespace+".json")
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		return c.o.AuthFile
+	}
+	return path
+}
+
+var dnsLabel = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`)
 
 // secrets lists what must not appear in any text.
 func (a *Auth) secrets() []string {
@@ -107,8 +129,9 @@ func serverHost(address string) string {
 // system is what the transport needs to know for one pull. Credentials never
 // go to a mirror of another name: the transport sees to that wherever
 // DockerAuthConfig is set.
-func (c *Client) system(ref reference.Named, auth *Auth) *types.SystemContext {
+func (c *Client) system(ref reference.Named, auth *Auth, namespace string) *types.SystemContext {
 	sys := &types.SystemContext{
+		AuthFilePath:             c.authFile(namespace),
 		SystemRegistriesConfPath: c.o.RegistriesConf,
 		SignaturePolicyPath:      c.o.Policy,
 		DockerRegistryUserAgent:  "criruntime",
@@ -124,21 +147,6 @@ func (c *Client) system(ref reference.Named, auth *Auth) *types.SystemContext {
 		sys.DockerBearerRegistryToken = auth.RegistryToken
 	}
 	return sys
-}
-
-// policy reads policy.json anew, so that a change counts from the next pull.
-func (c *Client) policy() (*signature.PolicyContext, error) {
-	p, err := signature.DefaultPolicy(&types.SystemContext{SignaturePolicyPath: c.o.Policy})
-	if errors.Is(err, configfile.ErrConfigFileNotFound) && c.o.Policy == "" {
-		c.openPolicy.Do(func() {
-			c.o.Log.Info("no policy.json found: images are accepted without signatures")
-		})
-		p, err = &signature.Policy{Default: signature.PolicyRequirements{signature.NewPRInsecureAcceptAnything()}}, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	return signature.NewPolicyContext(p)
 }
 
 // answerBy bounds the time for everything before the blobs.

@@ -83,7 +83,7 @@ func (c *Client) resolve(name string) ([]reference.Named, error) {
 	if err != nil || !shortnames.IsShortName(name) {
 		return all, err
 	}
-	sys := c.system(all[0], nil)
+	sys := c.system(all[0], nil, "")
 	repository, _, _ := strings.Cut(name, ":")
 	alias, _, err := sysregistriesv2.ResolveShortNameAlias(sys, repository)
 	if err == nil && alias != nil {

@@ -104,7 +104,7 @@ func TestCredentialsGoWhereTheyBelong(t *testing.T) {
 		"": true, "docker.io": true, "https://index.docker.io/v1/": true, "http://docker.io": true,
 		"registry.test": false, "https://docker.io.evil.test/": false,
 	} {
-		sys := c.system(ref, &Auth{Username: "u", Password: "p", RegistryToken: "t", ServerAddress: server})
+		sys := c.system(ref, &Auth{Username: "u", Password: "p", RegistryToken: "t", ServerAddress: server}, "")
 		if got := sys.DockerAuthConfig != nil && sys.DockerBearerRegistryToken != ""; got != want {
 			t.Errorf("%q: %v", server, got)
 		}
@@ -198,4 +198,59 @@ func FuzzConfig(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestSignatureStaysGood: a signature that was checked counts as long as the
+// policy and the keys are the same.
+func TestSignatureStaysGood(t *testing.T) {
+	dir := t.TempDir()
+	key, policy := filepath.Join(dir, "key"), filepath.Join(dir, "policy.json")
+	write := func(path, text string) {
+		t.Helper()
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	demand := func(identity string) {
+		write(policy, `{"default":[{"type":"reject"}],"transports":{"docker":{"a.test":[{"type":"sigstoreSigned","keyPath":"`+key+
+			`","signedIdentity":{"type":"`+identity+`"}}]}}}`)
+	}
+	write(key, "one")
+	demand("matchRepository")
+	c, err := New(Options{Policy: policy})
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := Acceptance{Transport: "docker", Scopes: []string{"a.test/app:1", "a.test/app", "a.test"}}
+	p, err := c.readPolicy()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a.Requirements, _, err = a.demands(p); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.StillAllowed([]Acceptance{{Transport: "oci-archive"}, a}); err != nil {
+		t.Errorf("unchanged: %v", err)
+	}
+	refused := func(what string) {
+		t.Helper()
+		if err := c.StillAllowed([]Acceptance{a}); !errors.Is(err, ErrDenied) || !strings.Contains(err.Error(), "pull it again") {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	demand("matchExact")
+	refused("another identity")
+	demand("matchRepository")
+	write(key, "two")
+	refused("another key")
+	write(key, "one")
+	if err := c.StillAllowed([]Acceptance{a}); err != nil {
+		t.Errorf("as before: %v", err)
+	}
+	if err := c.StillAllowed(nil); !errors.Is(err, ErrDenied) {
+		t.Errorf("never accepted: %v", err)
+	}
+	if _, err := c.AllowUnsigned("docker-archive", []string{""}); !errors.Is(err, ErrDenied) {
+		t.Errorf("an archive: %v", err)
+	}
 }

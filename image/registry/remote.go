@@ -41,6 +41,8 @@ type Remote struct {
 	Image  v1.Image        // Config parsed
 	Layers []Layer         // bottom first
 	Size   uint64          // bytes of the config and of all blobs
+	// Accepted is why the policy lets it run.
+	Accepted Acceptance
 
 	src     types.ImageSource
 	stall   stallPolicy
@@ -49,15 +51,16 @@ type Remote struct {
 }
 
 // Resolve opens the first image that name may stand for and that exists. If
-// none does, the error is that of the last one tried.
-func (c *Client) Resolve(ctx context.Context, name string, auth *Auth) (*Remote, error) {
+// none does, the error is that of the last one tried. Without auth the
+// credentials are those in the files for the pods of namespace, "" for any.
+func (c *Client) Resolve(ctx context.Context, name string, auth *Auth, namespace string) (*Remote, error) {
 	refs, err := c.resolve(name)
 	if err != nil {
 		return nil, err
 	}
 	for _, ref := range refs {
 		var r *Remote
-		if r, err = c.Open(ctx, ref, auth); err == nil {
+		if r, err = c.Open(ctx, ref, auth, namespace); err == nil {
 			return r, nil
 		}
 		if ctx.Err() != nil {
@@ -68,18 +71,18 @@ func (c *Client) Resolve(ctx context.Context, name string, auth *Auth) (*Remote,
 }
 
 // Open fetches and checks manifest and config of ref.
-func (c *Client) Open(ctx context.Context, ref reference.Named, auth *Auth) (*Remote, error) {
+func (c *Client) Open(ctx context.Context, ref reference.Named, auth *Auth, namespace string) (*Remote, error) {
 	answer, cancel := c.answerBy(ctx)
 	defer cancel()
-	r, err := c.open(answer, ref, auth)
+	r, err := c.open(answer, ref, auth, namespace)
 	if err != nil && answer.Err() != nil && ctx.Err() == nil {
 		err = fmt.Errorf("%w: %s: %w", ErrUnavailable, reference.Domain(ref), errNoAnswer)
 	}
 	return r, err
 }
 
-func (c *Client) open(ctx context.Context, ref reference.Named, auth *Auth) (_ *Remote, err error) {
-	sys := c.system(ref, auth)
+func (c *Client) open(ctx context.Context, ref reference.Named, auth *Auth, namespace string) (_ *Remote, err error) {
+	sys := c.system(ref, auth, namespace)
 	name, err := docker.NewReference(ref)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %v", ErrInvalid, err)
@@ -97,7 +100,7 @@ func (c *Client) open(ctx context.Context, ref reference.Named, auth *Auth) (_ *
 	if err != nil {
 		return nil, err
 	}
-	if err := c.allow(ctx, chosen, r.secrets); err != nil {
+	if r.Accepted, err = c.allow(ctx, chosen, r.secrets); err != nil {
 		return nil, err
 	}
 	if err := r.readConfig(ctx, man); err != nil {
@@ -176,25 +179,6 @@ func parseManifest(blob []byte, kind string) (manifest.Manifest, error) {
 	default:
 		return nil, fmt.Errorf("%w: it is an artifact of type %q, not an image", ErrInvalid, t)
 	}
-}
-
-// allow asks policy.json.
-func (c *Client) allow(ctx context.Context, img *image.UnparsedImage, secrets []string) error {
-	policy, err := c.policy()
-	if err != nil {
-		return fmt.Errorf("%w: cannot read the signature policy: %v", ErrDenied, err)
-	}
-	defer policy.Destroy()
-	if ok, err := policy.IsRunningImageAllowed(ctx, img); !ok {
-		if err == nil {
-			err = errors.New("no reason given")
-		}
-		if class := answerClass(err); class == ErrUnavailable || isNetwork(err) || ctx.Err() != nil {
-			return classify(ctx, err, ErrUnavailable, secrets)
-		}
-		return fmt.Errorf("%w: the signature policy rejects it: %s", ErrDenied, redact(err.Error(), secrets))
-	}
-	return nil
 }
 
 // readConfig fetches the config and checks it.
