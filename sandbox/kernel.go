@@ -40,6 +40,7 @@ type kernel struct {
 	maxOpenFiles    func(pid int) (uint64, bool)
 	blockDevice     func(major, minor uint64) string
 	disk            func(path string) (host.Disk, error)
+	interfaces      func(pid int, netns string) ([]procfs.Interface, error)
 
 	killHung func(ctx context.Context, dir string) error
 
@@ -66,6 +67,7 @@ func hostKernel() *kernel {
 		maxOpenFiles:    procfs.MaxOpenFiles,
 		blockDevice:     host.BlockDevice,
 		disk:            host.ReadDisk,
+		interfaces:      procfs.Interfaces,
 		killHung:        killHung,
 		user:            rootfs.ResolveUser,
 		devices:         host.Devices,

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/criruntime/criruntime/oci/cgroup"
+	"github.com/criruntime/criruntime/oci/procfs"
 	"github.com/criruntime/criruntime/oci/spec"
 )
 
@@ -33,6 +34,9 @@ func TestListPodMetrics(t *testing.T) {
 	}
 	if len(all[0].Interfaces) != 1 {
 		t.Errorf("interfaces %+v", all[0].Interfaces)
+	}
+	if two := trafficOf([]procfs.Interface{{Name: "net1"}, {Name: "eth0", RxBytes: 5}}); two[0].Name != "eth0" || two[1].Name != "net1" {
+		t.Errorf("interfaces %+v", two)
 	}
 	got := all[1].Containers[0]
 	if got.Container.ID != c || got.Processes == nil || got.Processes.Count != 2 || got.Processes.MaxOpenFiles != 1024 ||

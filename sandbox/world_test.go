@@ -297,8 +297,11 @@ func (w *world) kernel() *kernel {
 		held:          func(pids []int) procfs.Held { return procfs.Held{Descriptors: uint64(len(pids)), Sockets: 1} },
 		maxOpenFiles:  func(int) (uint64, bool) { return 1024, true },
 		blockDevice:   func(major, minor uint64) string { return fmt.Sprintf("/dev/%d-%d", major, minor) },
-		disk:          func(string) (host.Disk, error) { return host.Disk{Device: "/dev/vda", Bytes: 100}, nil },
-		cgroupPids:    func(string) ([]int, error) { return []int{os.Getpid()}, nil },
+		interfaces: func(int, string) ([]procfs.Interface, error) {
+			return []procfs.Interface{{Name: "eth0", RxBytes: 5}}, nil
+		},
+		disk:       func(string) (host.Disk, error) { return host.Disk{Device: "/dev/vda", Bytes: 100}, nil },
+		cgroupPids: func(string) ([]int, error) { return []int{os.Getpid()}, nil },
 		cgroupKill: func(ctx context.Context, path string) error {
 			return w.call(ctx, "kill cgroup", func() error {
 				for _, s := range w.shims {
