@@ -84,9 +84,16 @@ func imageVolumes(c *spec.Container) []int {
 	return found
 }
 
-func (b *building) noImageVolumes() bool { return b != nil && len(imageVolumes(b.config)) == 0 }
+func (b *building) noVolumes() bool {
+	return b != nil && len(imageVolumes(b.config)) == 0 && len(b.declared) == 0
+}
 
+// mountVolumes makes the volumes that are images, and those that the
+// container's image declares.
 func (b *building) mountVolumes(ctx context.Context) error {
+	if err := b.makeDeclared(); err != nil {
+		return err
+	}
 	images := b.p.m.o.Images
 	for _, i := range imageVolumes(b.config) {
 		m := &b.made.Mounts[i]
@@ -121,7 +128,7 @@ func (c *container) unmountVolumes(ctx context.Context) error {
 			errs = append(errs, fmt.Errorf("cannot unmount an image volume of container %s: %w", c.id, err))
 		}
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, removeTree(c.pod.m.volumesDir(c.id)))...)
 }
 
 func (b *building) prepareLog(context.Context) error {
@@ -191,6 +198,7 @@ func (b *building) buildSpec(ctx context.Context) error {
 	for _, i := range imageVolumes(b.config) {
 		in.Mounts[i].HostPath = b.c.bundle("volumes", strconv.Itoa(i))
 	}
+	in.Mounts = append(in.Mounts, b.declaredMounts()...)
 	built, err := spec.Build(in)
 	if err != nil {
 		return err

@@ -128,7 +128,7 @@ func (c *container) plan(b *building) steps.Plan {
 			{Name: stepRootfs, Do: b.mountRootfs, Undo: c.unmountRootfs},
 			{Name: stepLog, Do: b.prepareLog, Undo: c.removeEmptyLog},
 		},
-		{{Name: stepVolumes, Needs: below, Skip: b.noImageVolumes(), Do: b.mountVolumes, Undo: c.unmountVolumes}},
+		{{Name: stepVolumes, Needs: below, Skip: b.noVolumes(), Do: b.mountVolumes, Undo: c.unmountVolumes}},
 		{{Name: stepProcess, Needs: []string{stepRootfs, stepVolumes}, Do: b.create, Undo: c.deleteProcess, UndoLimit: shimUndoLimit}},
 	}}
 }

@@ -105,6 +105,8 @@ type building struct {
 	input  spec.Input // but for what the steps find out
 	made   store.Container
 	told   bool // the plugins have taken note of it
+	// declared are the destinations of the image's volumes.
+	declared []string
 }
 
 // newBuilding checks all that can be checked before anything is made. Volumes
@@ -115,7 +117,7 @@ func (p *pod) newBuilding(ctx context.Context, config *spec.Container) (*buildin
 		return nil, err
 	}
 	r := p.Load()
-	b := &building{p: p, config: config, image: img}
+	b := &building{p: p, config: config, image: img, declared: declaredVolumes(img.Config.Config.Volumes, config.Mounts)}
 	signal, err := stopSignal(config.StopSignal, img.Config.Config.StopSignal)
 	if err != nil {
 		return nil, err

@@ -5,7 +5,7 @@ import "slices"
 // Failpoints are the names of all points at which Options.Hook is called, for a
 // crash test to walk. Not every pod passes all of them: "namespaces", "shm" and
 // "network" take a pod with a network and an IPC namespace of its own, "volumes"
-// a container with an image volume, and a StopContainer passes "kill" only if
+// a container with an image volume or an image that declares one, and a StopContainer passes "kill" only if
 // it is done or due.
 func Failpoints() []string {
 	p, c := &pod{}, &container{}

@@ -99,6 +99,7 @@ func (m *Manager) settle(keep []string, live []network.Pod) {
 			m.log.WithError(err).Error("cannot remove the roots that no container has")
 		}
 	})
+	both.Go(func() { m.sweepDeclared(keep) })
 	both.Go(func() {
 		if err := m.o.Network.GC(ctx, live); err != nil {
 			m.log.WithError(err).Warn("cannot detach the pods that are gone")
