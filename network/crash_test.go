@@ -99,3 +99,23 @@ wait`)
 		t.Errorf("calls %s, %d records", got, r.records())
 	}
 }
+
+// TestRemovedDirectory: the directory of the records is made again when
+// somebody has removed it.
+func TestRemovedDirectory(t *testing.T) {
+	r := newRig(t, nil)
+	r.plugin("one", gives)
+	r.config("10-a.conflist", list("1.0.0", "net-a", "one"))
+	if err := os.RemoveAll(r.o.CacheDir); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Detach(t.Context(), pod("p0")); err != nil {
+		t.Error(err)
+	}
+	if _, err := r.Attach(t.Context(), pod("p1")); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Detach(t.Context(), pod("p1")); err != nil {
+		t.Error(err)
+	}
+}

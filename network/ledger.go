@@ -72,6 +72,12 @@ func (n *Network) openLedger(ctx context.Context, podID string, create bool) (*l
 	}
 	for {
 		f, err := os.OpenFile(path, flags, 0o600)
+		if create && errors.Is(err, os.ErrNotExist) {
+			// Somebody has removed the directory under us.
+			if err = os.MkdirAll(filepath.Dir(path), 0o700); err == nil {
+				f, err = os.OpenFile(path, flags, 0o600)
+			}
+		}
 		if err != nil {
 			return nil, fmt.Errorf("cannot open the pod's network record: %w", err)
 		}
