@@ -34,7 +34,7 @@ func TestHelperDaemon(t *testing.T) {
 		t.Fatal(err)
 	}
 	p := &pod{TB: t, Shim: shim, options: oci.ShimOptions{Dir: dir}, cgroup: os.Getenv("CRIRUNTIME_TEST_CGROUP")}
-	p.run(script("echo early; sleep 0.5; echo late; exit 42"))
+	p.run(script("trap 'echo late; exit 42' TERM; echo early; while :; do sleep 0.1; done"))
 	os.Stdout.WriteString("running\n")
 	time.Sleep(time.Minute)
 }
@@ -76,6 +76,9 @@ func TestDaemonKilled(t *testing.T) {
 		t.Fatalf("info %+v, %v", info, err)
 	}
 	id := info.Containers[0].ID
+	if err := p.Signal(p.context(), id, int(unix.SIGTERM), false); err != nil {
+		t.Fatal(err)
+	}
 	if e := p.exit(id); e.Code != 42 {
 		t.Errorf("exit %+v", e)
 	}

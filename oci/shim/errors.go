@@ -62,17 +62,26 @@ func statusOf(err error) error {
 	return status.Error(code, err.Error())
 }
 
-var (
-	chdirError  = regexp.MustCompile(`chdir to cwd \("(.*)"\) set in config\.json failed: (.*)$`)
-	mkdirError  = regexp.MustCompile(`error during container init: mkdir (.*): (.*)$`)
-	mountError  = regexp.MustCompile(`error mounting ".*" to rootfs at "(.*?)": .*?([^:]*)$`)
-	deviceError = regexp.MustCompile(`container's /dev/\w+ is invalid$`)
+// pattern is a regular expression that is compiled when something has failed,
+// not at every start of the program: that happens for each exec (package
+// initproc).
+type pattern string
+
+func (p pattern) match(text string) []string {
+	return regexp.MustCompile(string(p)).FindStringSubmatch(text)
+}
+
+const (
+	chdirError  pattern = `chdir to cwd \("(.*)"\) set in config\.json failed: (.*)$`
+	mkdirError  pattern = `error during container init: mkdir (.*): (.*)$`
+	mountError  pattern = `error mounting ".*" to rootfs at "(.*?)": .*?([^:]*)$`
+	deviceError pattern = `container's /dev/\w+ is invalid$`
 	// misfit matches why an image and the places of mounts and directories in
 	// it do not fit: files in the way of directories, links that lead nowhere
 	// that is allowed. Everything else, as a full disk, is the node's fault.
-	misfit = regexp.MustCompile(`(not a directory|is a directory|file exists|file name too long|read-only file system|` +
+	misfit pattern = `(not a directory|is a directory|file exists|file name too long|read-only file system|` +
 		`too many levels of symbolic links|must be mounted on ordinary directory|` +
-		`cannot be mounted because it is (inside /proc|not of type proc))$`)
+		`cannot be mounted because it is (inside /proc|not of type proc))$`
 )
 
 // startError explains why libcontainer could not start a process. Errors of
@@ -84,17 +93,17 @@ func startError(err error, p *specs.Process) error {
 	if _, reason, ok := strings.Cut(text, "exec: "+strconv.Quote(command)+": "); ok {
 		return fail(errCommand, "cannot execute %q: %s", command, reason)
 	}
-	fits := !misfit.MatchString(text)
-	if m := chdirError.FindStringSubmatch(text); m != nil && m[1] == p.Cwd {
+	fits := misfit.match(text) == nil
+	if m := chdirError.match(text); m != nil && m[1] == p.Cwd {
 		return badCwd(p, m[2])
 	}
-	if m := mkdirError.FindStringSubmatch(text); m != nil && !fits && strings.HasPrefix(p.Cwd+"/", m[1]+"/") {
+	if m := mkdirError.match(text); m != nil && !fits && strings.HasPrefix(p.Cwd+"/", m[1]+"/") {
 		return badCwd(p, m[2])
 	}
-	if m := mountError.FindStringSubmatch(text); m != nil && !fits {
+	if m := mountError.match(text); m != nil && !fits {
 		return fail(errCommand, "the image does not allow a mount on %q: %s", m[1], strings.TrimSpace(m[2]))
 	}
-	if deviceError.MatchString(text) {
+	if deviceError.match(text) != nil {
 		return fail(errCommand, "the mounts spoil what every container needs: %s", text)
 	}
 	return err

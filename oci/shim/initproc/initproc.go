@@ -1,8 +1,9 @@
 // Package initproc is the door through which libcontainer re-enters the shim's
 // binary: for every container and every exec it starts "/proc/self/exe init".
-// It does nothing else and must stay as small as it is, because Go initialises
-// packages in the order of their import paths as far as dependencies allow: all
-// that sorts after this package, protobuf for one, costs such a start nothing.
+// It does nothing else. Go initialises packages in the order of their import
+// paths as far as dependencies allow, so most others have been initialised by
+// the time this one is: what they do then, every exec pays for. Those of this
+// project do nothing of weight; GODEBUG=inittrace=1 shows it.
 package initproc
 
 import (
