@@ -17,7 +17,8 @@ import (
 	"github.com/criruntime/criruntime/test/e2e/cluster"
 )
 
-const private = "private.test/e2e-test-images/busybox:1.29-2"
+// private is an image in the registry that asks for a login.
+func private() string { return node.Private + "/e2e-test-images/busybox:1.29-2" }
 
 // waiting says whether a pod's container waits for one of the reasons.
 func waiting(reasons ...string) func(*v1.Pod) error {
@@ -86,12 +87,12 @@ func TestAMissingImageIsReportedAndRetriedWithBackOff(t *testing.T) {
 
 func TestAPrivateImageNeedsItsSecret(t *testing.T) {
 	u := begin(t)
-	u.forget(private)
-	u.apply(pod("denied", image(private, "Always")))
+	u.forget(private())
+	u.apply(pod("denied", image(private(), "Always")))
 	u.await("denied", time.Minute, waiting("ErrImagePull", "ImagePullBackOff"))
-	u.kubectl("create", "secret", "docker-registry", "login", "--docker-server=private.test",
+	u.kubectl("create", "secret", "docker-registry", "login", "--docker-server="+node.Private,
 		"--docker-username="+cluster.Username, "--docker-password="+cluster.Password)
-	u.apply(pod("allowed", "imagePullSecrets: [{name: login}]\n"+image(private, "Always")))
+	u.apply(pod("allowed", "imagePullSecrets: [{name: login}]\n"+image(private(), "Always")))
 	u.ready("allowed")
 }
 
@@ -99,11 +100,11 @@ func TestAPrivateImageNeedsItsSecret(t *testing.T) {
 // that an image is on the node does not let a pod without its secret use it.
 func TestAPulledPrivateImageIsNotForEveryone(t *testing.T) {
 	u := begin(t)
-	u.kubectl("create", "secret", "docker-registry", "login", "--docker-server=private.test",
+	u.kubectl("create", "secret", "docker-registry", "login", "--docker-server="+node.Private,
 		"--docker-username="+cluster.Username, "--docker-password="+cluster.Password)
-	u.apply(pod("owner", "imagePullSecrets: [{name: login}]\n"+image(private, "IfNotPresent")))
+	u.apply(pod("owner", "imagePullSecrets: [{name: login}]\n"+image(private(), "IfNotPresent")))
 	u.ready("owner")
-	u.apply(pod("thief", image(private, "IfNotPresent")))
+	u.apply(pod("thief", image(private(), "IfNotPresent")))
 	u.await("thief", time.Minute, waiting("ErrImagePull", "ImagePullBackOff"))
 }
 

@@ -13,6 +13,9 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	authentication "k8s.io/api/authentication/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 func TestAnEmptyDirIsSharedAndOutlivesRestarts(t *testing.T) {
@@ -81,7 +84,12 @@ func TestAServiceAccountTokenIsProjected(t *testing.T) {
 	u.ready("token")
 	const dir = "/var/run/secrets/kubernetes.io/serviceaccount/"
 	token := u.kubectl("exec", "token", "--", "cat", dir+"token")
-	u.has(u.kubectl("auth", "whoami", "--token="+token, "-o", "yaml"), "system:serviceaccount:"+u.ns+":default")
+	review, err := node.Client.AuthenticationV1().TokenReviews().Create(u.ctx,
+		&authentication.TokenReview{Spec: authentication.TokenReviewSpec{Token: token}}, metav1.CreateOptions{})
+	u.must(err)
+	if got, want := review.Status.User.Username, "system:serviceaccount:"+u.ns+":default"; got != want {
+		u.Errorf("the token is that of %q, want %q", got, want)
+	}
 	u.has(u.kubectl("exec", "token", "--", "cat", dir+"namespace", dir+"ca.crt"), u.ns, "BEGIN CERTIFICATE")
 }
 

@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -58,8 +60,9 @@ func Start(ctx context.Context, o Options) (_ *Cluster, err error) {
 	if c.before, err = takeHost(); err != nil {
 		return nil, err
 	}
-	if traces, err := c.traces(); err != nil || len(traces) > 0 {
-		return nil, errors.Join(err, fmt.Errorf("another node was not taken away:\n%s", strings.Join(traces, "\n")))
+	err = removeKubepods() // a node that was killed leaves them
+	if traces, errTraces := c.traces(); err != nil || errTraces != nil || len(traces) > 0 {
+		return nil, errors.Join(err, errTraces, fmt.Errorf("another node was not taken away:\n%s", strings.Join(traces, "\n")))
 	}
 	defer func() {
 		if err != nil {
@@ -104,7 +107,13 @@ func (c *Cluster) startRegistry(ctx context.Context, name string, flags ...strin
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return "", err
 	}
-	p, err := start(filepath.Join(c.Dir, name+".log"), c.options.Registry, append(flags, "--dir", dir)...)
+	out, err := os.Create(filepath.Join(c.Dir, name+".log"))
+	if err != nil {
+		return "", err
+	}
+	defer out.Close()
+	// The program has a child to take along.
+	p, err := run(exec.Command(c.options.Registry, append(flags, "--dir", dir)...), syscall.SIGTERM, out)
 	if err != nil {
 		return "", err
 	}

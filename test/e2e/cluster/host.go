@@ -183,18 +183,21 @@ func kubepods() ([]string, error) {
 	return found, nil
 }
 
-// putBack removes what a kubelet and the CNI plugins leave by design.
-func (c *Cluster) putBack() error {
-	var errs []error
+// removeKubepods removes the cgroups that a kubelet leaves. A pod's cgroup is
+// not to be there any more: it stays, with those above it, to be told.
+func removeKubepods() error {
 	cgroups, err := kubepods()
-	errs = append(errs, err)
 	for _, dir := range slices.Backward(cgroups) {
-		// kubepods, burstable and besteffort are the kubelet's; a pod's
-		// cgroup is not to be there and stays, to be told.
 		if name := filepath.Base(dir); name == "kubepods" || name == "burstable" || name == "besteffort" {
 			_ = os.Remove(dir) // while a pod's is in it, it stays
 		}
 	}
+	return err
+}
+
+// putBack removes what a kubelet and the CNI plugins leave by design.
+func (c *Cluster) putBack() error {
+	errs := []error{removeKubepods()}
 	if c.Kubelet != nil {
 		// The kubelet makes its directory a mount of its own, to share it.
 		if err := syscall.Unmount(c.Kubelet.Root(), 0); err != nil && !errors.Is(err, syscall.EINVAL) {

@@ -20,19 +20,24 @@ type Process struct {
 	done chan struct{} // closed once cmd.Wait has returned
 }
 
-// start runs a program; its output is appended to the file log. It is
-// killed should this process die first.
+// start runs a program; its output is appended to the file log. Should this
+// process die first, the program is killed.
 func start(log, program string, args ...string) (*Process, error) {
 	out, err := os.OpenFile(log, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
 		return nil, err
 	}
 	defer out.Close()
-	p := &Process{cmd: exec.Command(program, args...), log: log, done: make(chan struct{})}
+	return run(exec.Command(program, args...), syscall.SIGKILL, out)
+}
+
+// run is start with the signal that the program gets when this process dies.
+func run(cmd *exec.Cmd, orphaned syscall.Signal, out *os.File) (*Process, error) {
+	p := &Process{cmd: cmd, log: out.Name(), done: make(chan struct{})}
 	p.cmd.Stdout, p.cmd.Stderr = out, out
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL}
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Pdeathsig: orphaned}
 	if err := p.cmd.Start(); err != nil {
-		return nil, fmt.Errorf("cannot start %s: %w", program, err)
+		return nil, fmt.Errorf("cannot start %s: %w", cmd.Path, err)
 	}
 	go func() {
 		_ = p.cmd.Wait() // how it ended is in its log

@@ -37,7 +37,7 @@ type RuntimeOptions struct {
 	Binaries string // where criruntime and criruntime-shim are
 	CNI      string // where the CNI plugins are
 	Registry string // where the names of all public registries lead
-	Private  string // where "private.test" leads
+	Private  string // a registry that asks for a login
 	Bridge   string
 	Subnet   string
 }
@@ -45,7 +45,7 @@ type RuntimeOptions struct {
 // newRuntime writes the configuration; it starts nothing.
 func newRuntime(o RuntimeOptions) (*Runtime, error) {
 	r := &Runtime{dir: o.Dir, binary: filepath.Join(o.Binaries, "criruntime")}
-	registries := fmt.Sprintf(registry, "private.test", o.Private)
+	registries := fmt.Sprintf(registry, o.Private, o.Private)
 	for _, name := range []string{"registry.k8s.io", "docker.io", "gcr.io"} {
 		registries += fmt.Sprintf(registry, name, o.Registry)
 	}
