@@ -59,7 +59,7 @@ func TestDeclaredVolumes(t *testing.T) {
 	for _, make := range []func(string, ...func(*cri.PodSandboxConfig)) (string, *cri.PodSandboxConfig){w.pod, w.mappedPod} {
 		pod, podConfig := make("volumes")
 		config := mapped(podConfig, "main", `cd /data && ls -la && stat -c '%n %a %u:%g %h' . file /empty/deep && cat file /mounted/x && readlink link &&
-			echo changed > file && echo x > /empty/deep/x && cat second /out/file; id -u 2>/dev/null; grep -c ' /data ' /proc/mounts; exec sleep 4242`)
+			echo changed > file && cat second /out/file; id -u 2>/dev/null; grep -c ' /data ' /proc/mounts; echo x > /empty/deep/x; exec sleep 4242`)
 		config.Image.Image = ref
 		config.Mounts = []*cri.Mount{{HostPath: mounted, ContainerPath: "/mounted/", Readonly: true}}
 		config.Command = []string{"sh", "-c", config.Command[len(config.Command)-1]}
