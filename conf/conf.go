@@ -63,6 +63,10 @@ type Runtime struct {
 type Image struct {
 	RegistriesConf string        `toml:"registries_conf"`
 	Policy         string        `toml:"policy"`
+	AuthFile       string        `toml:"auth_file"`
+	AuthDir        string        `toml:"auth_dir"`
+	Pinned         []string      `toml:"pinned"`
+	PreloadDir     string        `toml:"preload_dir"`
 	ParallelLayers int           `toml:"parallel_layers"`
 	StallTimeout   time.Duration `toml:"stall_timeout"`
 }

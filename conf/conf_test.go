@@ -185,6 +185,8 @@ func TestEveryRuleOfValidation(t *testing.T) {
 		{func(c *Config) { c.Runtime.Shim = "bin/shim" }, `runtime.shim: must be an absolute path or a program's name, not "bin/shim"`},
 		{func(c *Config) { c.Runtime.DefaultHandler = "" }, "runtime.default_handler: must not be empty"},
 		{func(c *Config) { c.Image.Policy = "p" }, `image.policy: must be an absolute path or empty, not "p"`},
+		{func(c *Config) { c.Image.PreloadDir = "p" }, `image.preload_dir: must be an absolute path or empty, not "p"`},
+		{func(c *Config) { c.Image.Pinned = []string{"a", ""} }, "image.pinned: must not contain an empty name"},
 		{func(c *Config) { c.Network.BinDirs = nil }, "network.bin_dirs: must name at least one directory"},
 		{func(c *Config) { c.Network.BinDirs = []string{"x"} }, `network.bin_dirs: must be an absolute path, not "x"`},
 		{func(c *Config) { c.Metrics.Listen = "9090" }, `metrics.listen: must be "host:port", not "9090"`},

@@ -80,22 +80,19 @@ func allStrings(k toml.Key, values map[string]any) bool {
 // its spelling, or because it stands in the wrong table. "" if none is near.
 func nearest(key string, known map[string]reflect.Type) string {
 	names := slices.Sorted(maps.Keys(known))
-	best, bestDistance := "", 1+len(key)/4
-	for _, k := range names {
-		if d := distance(key, k); d <= bestDistance {
-			best, bestDistance = k, d-1
-		}
-	}
-	if best != "" {
-		return best
-	}
 	last := key[strings.LastIndex(key, ".")+1:]
 	for _, k := range names {
 		if k[strings.LastIndex(k, ".")+1:] == last {
 			return k
 		}
 	}
-	return ""
+	best, bestDistance := "", 1+len(key)/4
+	for _, k := range names {
+		if d := distance(key, k); d <= bestDistance {
+			best, bestDistance = k, d-1
+		}
+	}
+	return best
 }
 
 // distance is the number of characters to insert, delete or replace between a

@@ -43,6 +43,12 @@ func (c *Config) validate() []fault {
 	}
 	v.file("image.registries_conf", c.Image.RegistriesConf)
 	v.file("image.policy", c.Image.Policy)
+	v.file("image.auth_file", c.Image.AuthFile)
+	v.file("image.auth_dir", c.Image.AuthDir)
+	v.file("image.preload_dir", c.Image.PreloadDir)
+	if slices.Contains(c.Image.Pinned, "") {
+		v.add("image.pinned", "must not contain an empty name")
+	}
 	if c.Image.ParallelLayers < 1 || c.Image.ParallelLayers > 64 {
 		v.add("image.parallel_layers", "must be from 1 to 64, not %d", c.Image.ParallelLayers)
 	}

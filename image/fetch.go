@@ -3,6 +3,7 @@ package image
 import (
 	"context"
 	"errors"
+	"io"
 	"os"
 	"slices"
 	"sync/atomic"
@@ -25,10 +26,10 @@ func chainKey(chain digest.Digest) string { return "chain:" + chain.String() }
 
 // job obtains one layer for one image.
 type job struct {
-	store  *Store
-	remote *registry.Remote
-	layer  registry.Layer
-	chain  digest.Digest
+	store *Store
+	layer registry.Layer
+	blob  func(context.Context) (io.ReadCloser, error)
+	chain digest.Digest
 	// below waits for the layers beneath, bottom first.
 	below func(context.Context) ([]*stored, error)
 
@@ -136,12 +137,16 @@ func (j *job) unpack(ctx context.Context) (_ *raw, err error) {
 		return nil, err
 	}
 	began := time.Now()
-	r.res, err = layer.Unpack(ctx, j.remote.Blob(ctx, j.layer), dir,
+	blob, err := j.blob(ctx)
+	if err != nil {
+		return nil, err
+	}
+	r.res, err = layer.Unpack(ctx, blob, dir,
 		layer.Want{Digest: j.layer.Digest, Size: j.layer.Size, DiffID: j.layer.DiffID})
 	if err != nil {
 		return nil, err
 	}
-	s.log.WithField("layer", j.layer.Digest).Debugf("unpacked %d bytes to %d files in %v",
+	s.log.WithField("layer", j.layer.DiffID).Debugf("unpacked %d bytes to %d files in %v",
 		j.layer.Size, r.res.Inodes, time.Since(began).Round(time.Millisecond))
 	return r, nil
 }

@@ -1,10 +1,12 @@
 package image
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io"
 	"runtime/debug"
 	"slices"
 	"time"
@@ -70,9 +72,11 @@ func (s *Store) pull(ctx context.Context, asked reference.Named, o PullOptions) 
 		return "", err
 	}
 	defer remote.Close()
-	layers, fetched, err := s.fetchLayers(ctx, remote)
+	layers, fetched, err := s.fetchLayers(ctx, &remote.Content, func(ctx context.Context, i int) (io.ReadCloser, error) {
+		return remote.Blob(ctx, remote.Layers[i]), nil
+	})
 	if err == nil {
-		err = s.commit(remote, asked, layers)
+		err = s.commit(pulled(remote, asked, layers))
 	}
 	if err != nil {
 		s.abandon(layers, err)
@@ -90,27 +94,28 @@ type traffic struct {
 	bytes  int64
 }
 
-// fetchLayers sees to it that every layer of remote is in the store, and
-// references each. The first failure stops all. The layers that are there are
+// fetchLayers sees to it that every layer of an image is in the store, and
+// references each. What is missing is read from blob. The first failure stops all. The layers that are there are
 // returned also with an error; the caller releases them.
-func (s *Store) fetchLayers(ctx context.Context, remote *registry.Remote) ([]*stored, traffic, error) {
-	chains := identity.ChainIDs(slices.Clone(remote.Image.RootFS.DiffIDs))
-	layers := make([]*stored, len(remote.Layers))
-	fetched := make([]bool, len(remote.Layers))
-	ready := make([]chan struct{}, len(remote.Layers))
+func (s *Store) fetchLayers(ctx context.Context, c *registry.Content, blob func(ctx context.Context, i int) (io.ReadCloser, error)) ([]*stored, traffic, error) {
+	chains := identity.ChainIDs(slices.Clone(c.Image.RootFS.DiffIDs))
+	layers := make([]*stored, len(c.Layers))
+	fetched := make([]bool, len(c.Layers))
+	ready := make([]chan struct{}, len(c.Layers))
 	for i := range ready {
 		ready[i] = make(chan struct{})
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(s.o.Layers) // a layer waits for those beneath alone, which are started first
-	for i, l := range remote.Layers {
+	for i, l := range c.Layers {
 		g.Go(func() error {
-			j := &job{store: s, remote: remote, layer: l, chain: chains[i]}
+			j := &job{store: s, layer: l, chain: chains[i]}
+			j.blob = func(ctx context.Context) (io.ReadCloser, error) { return blob(ctx, i) }
 			j.below = func(ctx context.Context) ([]*stored, error) { return below(ctx, layers[:i], ready[:i]) }
 			var err error
 			layers[i], err = j.obtain(ctx)
 			if err != nil {
-				return fmt.Errorf("layer %s: %w", l.Digest, err)
+				return fmt.Errorf("layer %s: %w", cmp.Or(l.Digest, l.DiffID), err)
 			}
 			fetched[i] = j.fetched
 			close(ready[i])
@@ -119,7 +124,7 @@ func (s *Store) fetchLayers(ctx context.Context, remote *registry.Remote) ([]*st
 	}
 	err := g.Wait()
 	var t traffic
-	for i, l := range remote.Layers {
+	for i, l := range c.Layers {
 		if fetched[i] {
 			t.layers++
 			t.bytes += max(l.Size, 0)
@@ -140,24 +145,32 @@ func below(ctx context.Context, layers []*stored, ready []chan struct{}) ([]*sto
 	return layers, nil
 }
 
-// commit makes the image and its names visible. It takes over the references
-// to layers.
-func (s *Store) commit(remote *registry.Remote, asked reference.Named, layers []*stored) error {
-	e := &entry{
-		Image: Image{
-			ID: remote.ID, Size: remote.Size, Config: remote.Image, PulledAt: time.Now().Round(0),
-			Digests: []string{remote.Ref.Name() + "@" + remote.Digest.String()},
-		},
-		config:   remote.Config,
-		layers:   layers,
-		accepted: []registry.Acceptance{remote.Accepted},
-	}
+// pulled describes the image that was pulled.
+func pulled(remote *registry.Remote, asked reference.Named, layers []*stored) *entry {
+	e := newEntry(&remote.Content, layers, remote.Accepted)
+	e.Digests = []string{remote.Ref.Name() + "@" + remote.Digest.String()}
 	if _, byDigest := remote.Ref.(reference.Canonical); !byDigest {
 		e.Tags = []string{remote.Ref.String()}
 	}
 	if asked.String() != remote.Ref.String() {
 		e.aliases = []string{asked.String()}
 	}
+	return e
+}
+
+// newEntry describes an image that has come now. It has no names yet.
+func newEntry(c *registry.Content, layers []*stored, accepted registry.Acceptance) *entry {
+	return &entry{
+		Image:    Image{ID: c.ID, Size: c.Size, Config: c.Image, PulledAt: time.Now().Round(0)},
+		config:   c.Config,
+		layers:   layers,
+		accepted: []registry.Acceptance{accepted},
+	}
+}
+
+// commit makes the image and its names visible, beside those that it has. It
+// takes over the references to its layers.
+func (s *Store) commit(e *entry) error {
 	s.saving.Lock()
 	defer s.saving.Unlock()
 	if old, ok := s.byID(e.ID); ok {

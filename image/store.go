@@ -93,6 +93,7 @@ type Store struct {
 	quit        context.CancelFunc
 	workers     sync.WaitGroup
 	retained    sync.WaitGroup
+	imports     preloader
 	life        context.Context // ends with Close: for timers and workers
 	closed      atomic.Bool     // no pull starts any more
 }
@@ -135,6 +136,11 @@ func Open(o Options) (*Store, error) {
 	s.workers.Go(s.sweepLoop)
 	poke(s.wake)
 	poke(s.sweep)
+	if o.PreloadDir != "" {
+		if err := s.preload(); err != nil {
+			return nil, errors.Join(err, s.Close())
+		}
+	}
 	return s, nil
 }
 
@@ -168,6 +174,7 @@ func (s *Store) open() error {
 // runs any more. Mounts stay.
 func (s *Store) Close() error {
 	s.closed.Store(true)
+	s.imports.close()
 	s.pulls.close()
 	s.unpacks.close()
 	s.upper.rounds.close()

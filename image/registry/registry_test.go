@@ -164,19 +164,18 @@ func FuzzManifest(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, kind int, blob []byte) {
 		k := manifestType(blob, kinds[uint(kind)%uint(len(kinds))])
-		if d, err := chooseInstance(blob, k, &types.SystemContext{}); err == nil && d.Validate() != nil {
+		if d, err := ChooseInstance(blob, k, &types.SystemContext{}); err == nil && d.Validate() != nil {
 			t.Errorf("chose %q", d)
 		}
-		man, err := parseManifest(blob, k)
+		man, err := ParseManifest(blob, k)
 		if err != nil {
 			if !errors.Is(err, ErrInvalid) {
 				t.Errorf("error %v", err)
 			}
 			return
 		}
-		r := &Remote{}
-		if err := r.readLayers(man); err == nil && len(r.Layers) != 0 {
-			t.Errorf("layers %v without a config", r.Layers)
+		if c, err := NewContent([]byte("{}"), man); err == nil && len(c.Layers) != 0 {
+			t.Errorf("layers %v without a config", c.Layers)
 		}
 	})
 }

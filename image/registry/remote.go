@@ -26,9 +26,18 @@ var errNoAnswer = errors.New("the registry took too long to answer")
 
 // Layer is one layer of a remote image.
 type Layer struct {
-	Digest digest.Digest // of the blob
+	Digest digest.Digest // of the blob, "" if not known
 	Size   int64         // of the blob in bytes, -1 if the manifest does not say
 	DiffID digest.Digest // of the archive inside, from the config
+}
+
+// Content is what an image consists of.
+type Content struct {
+	Config []byte        // verified against its digest
+	ID     digest.Digest // of Config
+	Image  v1.Image      // Config parsed
+	Layers []Layer       // bottom first
+	Size   uint64        // bytes of the config and of all blobs
 }
 
 // Remote is an image at a registry: all that is known before the layers are
@@ -36,11 +45,7 @@ type Layer struct {
 type Remote struct {
 	Ref    reference.Named // full name with tag or digest
 	Digest digest.Digest   // of the manifest or index that the name points to
-	Config []byte          // verified against its digest
-	ID     digest.Digest   // of Config
-	Image  v1.Image        // Config parsed
-	Layers []Layer         // bottom first
-	Size   uint64          // bytes of the config and of all blobs
+	Content
 	// Accepted is why the policy lets it run.
 	Accepted Acceptance
 
@@ -103,10 +108,7 @@ func (c *Client) open(ctx context.Context, ref reference.Named, auth *Auth, name
 	if r.Accepted, err = c.allow(ctx, chosen, r.secrets); err != nil {
 		return nil, err
 	}
-	if err := r.readConfig(ctx, man); err != nil {
-		return nil, err
-	}
-	return r, r.readLayers(man)
+	return r, r.readContent(ctx, man)
 }
 
 // choose fetches the manifest, through the index if there is one.
@@ -119,7 +121,7 @@ func (r *Remote) choose(ctx context.Context, sys *types.SystemContext) (*image.U
 	r.Digest = digest.FromBytes(blob)
 	kind = manifestType(blob, kind)
 	if manifest.MIMETypeIsMultiImage(kind) {
-		instance, err := chooseInstance(blob, kind, sys)
+		instance, err := ChooseInstance(blob, kind, sys)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -129,7 +131,7 @@ func (r *Remote) choose(ctx context.Context, sys *types.SystemContext) (*image.U
 		}
 		kind = manifestType(blob, kind)
 	}
-	man, err := parseManifest(blob, kind)
+	man, err := ParseManifest(blob, kind)
 	return chosen, man, err
 }
 
@@ -144,7 +146,8 @@ func manifestType(blob []byte, served string) string {
 	return manifest.GuessMIMEType(blob)
 }
 
-func chooseInstance(blob []byte, kind string, sys *types.SystemContext) (digest.Digest, error) {
+// ChooseInstance finds the manifest for this machine in an index.
+func ChooseInstance(blob []byte, kind string, sys *types.SystemContext) (digest.Digest, error) {
 	list, err := manifest.ListFromBlob(blob, kind)
 	if err != nil {
 		return "", fmt.Errorf("%w: cannot parse the index: %v", ErrInvalid, err)
@@ -159,7 +162,8 @@ func chooseInstance(blob []byte, kind string, sys *types.SystemContext) (digest.
 	return instance, nil
 }
 
-func parseManifest(blob []byte, kind string) (manifest.Manifest, error) {
+// ParseManifest refuses what is not the manifest of an image.
+func ParseManifest(blob []byte, kind string) (manifest.Manifest, error) {
 	switch kind {
 	case v1.MediaTypeImageManifest, manifest.DockerV2Schema2MediaType:
 	case manifest.DockerV2Schema1MediaType, manifest.DockerV2Schema1SignedMediaType:
@@ -181,8 +185,8 @@ func parseManifest(blob []byte, kind string) (manifest.Manifest, error) {
 	}
 }
 
-// readConfig fetches the config and checks it.
-func (r *Remote) readConfig(ctx context.Context, man manifest.Manifest) error {
+// readContent fetches the config and checks all.
+func (r *Remote) readContent(ctx context.Context, man manifest.Manifest) error {
 	info := man.ConfigInfo()
 	if err := checkDigest(info.Digest); err != nil {
 		return err
@@ -195,16 +199,42 @@ func (r *Remote) readConfig(ctx context.Context, man manifest.Manifest) error {
 		return fmt.Errorf("config %s: %w", info.Digest, classify(ctx, err, ErrUnavailable, r.secrets))
 	}
 	defer blob.Close()
-	r.Config, err = io.ReadAll(io.LimitReader(blob, maxConfig+1))
+	config, err := io.ReadAll(io.LimitReader(blob, maxConfig+1))
 	if err != nil {
 		return fmt.Errorf("config %s: %w", info.Digest, classify(ctx, err, ErrUnavailable, r.secrets))
 	}
-	if got := digest.FromBytes(r.Config); got != info.Digest {
-		return fmt.Errorf("%w: the config has digest %s instead of %s", ErrInvalid, got, info.Digest)
-	}
-	r.ID = info.Digest
-	r.Image, err = ParseConfig(r.Config)
+	r.Content, err = NewContent(config, man)
 	return err
+}
+
+// NewContent checks a manifest and the config that it names, and pairs the
+// blobs of the one with the DiffIDs of the other.
+func NewContent(config []byte, man manifest.Manifest) (Content, error) {
+	c := Content{Config: config, ID: digest.FromBytes(config), Size: uint64(len(config))}
+	if want := man.ConfigInfo().Digest; c.ID != want {
+		return c, fmt.Errorf("%w: the config has digest %s instead of %s", ErrInvalid, c.ID, want)
+	}
+	var err error
+	if c.Image, err = ParseConfig(config); err != nil {
+		return c, err
+	}
+	infos, diffs := man.LayerInfos(), c.Image.RootFS.DiffIDs
+	if len(infos) != len(diffs) {
+		return c, fmt.Errorf("%w: the manifest has %d layers, the config %d", ErrInvalid, len(infos), len(diffs))
+	}
+	for i, info := range infos {
+		if err := checkDigest(info.Digest); err != nil {
+			return c, err
+		}
+		if info.CryptoOperation != types.PreserveOriginalCrypto || isEncrypted(info.MediaType) {
+			return c, fmt.Errorf("%w: layer %s is encrypted", ErrInvalid, info.Digest)
+		}
+		if info.Size > 0 {
+			c.Size += uint64(info.Size)
+		}
+		c.Layers = append(c.Layers, Layer{Digest: info.Digest, Size: info.Size, DiffID: diffs[i]})
+	}
+	return c, nil
 }
 
 // ParseConfig decodes an image's config and checks what the runtime relies on.
@@ -230,28 +260,6 @@ func checkDigest(d digest.Digest) error {
 	}
 	if d.Algorithm() != digest.SHA256 {
 		return fmt.Errorf("%w: digest %s: only sha256 is supported", ErrInvalid, d)
-	}
-	return nil
-}
-
-// readLayers pairs the blobs of the manifest with the DiffIDs of the config.
-func (r *Remote) readLayers(man manifest.Manifest) error {
-	infos, diffs := man.LayerInfos(), r.Image.RootFS.DiffIDs
-	if len(infos) != len(diffs) {
-		return fmt.Errorf("%w: the manifest has %d layers, the config %d", ErrInvalid, len(infos), len(diffs))
-	}
-	r.Size = uint64(len(r.Config))
-	for i, info := range infos {
-		if err := checkDigest(info.Digest); err != nil {
-			return err
-		}
-		if info.CryptoOperation != types.PreserveOriginalCrypto || isEncrypted(info.MediaType) {
-			return fmt.Errorf("%w: layer %s is encrypted", ErrInvalid, info.Digest)
-		}
-		if info.Size > 0 {
-			r.Size += uint64(info.Size)
-		}
-		r.Layers = append(r.Layers, Layer{Digest: info.Digest, Size: info.Size, DiffID: diffs[i]})
 	}
 	return nil
 }
