@@ -414,3 +414,20 @@ func TestReopenLog(t *testing.T) {
 		t.Errorf("the log's parts have %d bytes instead of %d", all.Len(), want.Len())
 	}
 }
+
+// TestManyExecsEndUnseen: of however many execs that end before somebody asks,
+// each is asked for its code.
+func TestManyExecsEndUnseen(t *testing.T) {
+	p := newPod(t)
+	k := p.run()
+	var all []*execution
+	for i := range 80 {
+		all = append(all, p.exec(k, fmt.Sprintf("exit %d", i)))
+	}
+	for i, e := range all {
+		e.output() // until its end
+		if exit, err := e.Wait(p.context()); err != nil || exit.Code != int32(i) {
+			t.Errorf("exec %d: exit %+v, %v", i, exit, err)
+		}
+	}
+}

@@ -14,9 +14,12 @@ import (
 	"github.com/criruntime/criruntime/oci/shim/api"
 )
 
-// keptExecs is how many ended execs of a container are kept for a client that
-// has not asked for their exit yet, and may never, having died.
-const keptExecs = 64
+// An ended exec is kept for a client that has not asked for its exit yet, and
+// may never, having died: all of them for keptFor, and the last keptExecs.
+const (
+	keptExecs = 64
+	keptFor   = time.Minute
+)
 
 // execution is a process that runs in a container beside its init.
 type execution struct {
@@ -28,6 +31,7 @@ type execution struct {
 	terminal  *terminal // nil: it has none
 	done      chan struct{}
 	exit      *api.Exit // set when done is closed
+	at        time.Time // of its end, set with ended of the container
 }
 
 // exec starts a process in a running container.
@@ -140,7 +144,7 @@ func (e *execution) abort() {
 // watch waits for the process's end and for the rest of its terminal output.
 func (e *execution) watch() {
 	waitChild(e.pid)
-	at := time.Now()
+	e.at = time.Now()
 	code := int32(255)
 	state, err := e.process.Wait()
 	e.container.shim.reaper.reaped(e.pid)
@@ -152,7 +156,7 @@ func (e *execution) watch() {
 	if e.terminal != nil {
 		e.terminal.drain()
 	}
-	e.exit = &api.Exit{Id: e.id, Code: code, FinishedAt: at.UnixNano()}
+	e.exit = &api.Exit{Id: e.id, Code: code, FinishedAt: e.at.UnixNano()}
 	e.container.retire(e)
 	close(e.done)
 	e.container.shim.memory.used()
@@ -228,7 +232,7 @@ func (c *container) retire(e *execution) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.ended = append(c.ended, e.id)
-	if len(c.ended) > keptExecs {
+	for len(c.ended) > keptExecs && time.Since(c.execs[c.ended[0]].at) > keptFor {
 		delete(c.execs, c.ended[0])
 		c.ended = c.ended[1:]
 	}
