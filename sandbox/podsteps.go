@@ -170,11 +170,13 @@ func (p *pod) endShim(ctx context.Context) error {
 	s, err := p.findShim(ctx)
 	if err != nil {
 		p.log().WithError(err).Warn("killing a shim that does not answer")
-		if err := p.m.kernel.killHung(ctx, p.Dir()); err != nil {
-			return err
-		}
 	}
-	if s != nil {
+	if s == nil {
+		// One that seems gone may only have lost its sockets.
+		if hung := p.m.kernel.killHung(ctx, p.Dir()); hung != nil && err != nil {
+			return hung
+		}
+	} else {
 		if err := p.stopShim(ctx, s); err != nil {
 			return err
 		}
