@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"sync/atomic"
+	"time"
 
 	"github.com/containerd/nri/pkg/adaptation"
 	"github.com/containerd/nri/pkg/api"
@@ -36,6 +37,11 @@ type Pods interface {
 	ApplyPluginUpdates(ctx context.Context, updates []sandbox.PluginUpdate) (failed []sandbox.PluginUpdate, err error)
 }
 
+// requestTimeout is how long a plugin may take for an answer, and to look
+// through what there is when it connects, before it is dropped. The library's
+// two seconds are short for a busy node.
+const requestTimeout = 5 * time.Second
+
 // NRI implements sandbox.Plugins.
 type NRI struct {
 	o    Options
@@ -52,6 +58,7 @@ func New(o Options) (*NRI, error) {
 		o.Log = logrus.NewEntry(logrus.StandardLogger())
 	}
 	redirectLog(o.Log)
+	adaptation.SetPluginRequestTimeout(requestTimeout)
 	n := &NRI{o: o}
 	var err error
 	n.core, err = adaptation.New(o.Name, o.Version, n.introduce, n.unsolicited, adaptation.WithSocketPath(o.Socket))

@@ -3,11 +3,18 @@ package oci
 import (
 	"context"
 	"errors"
+	"fmt"
+	"time"
 
 	"github.com/criruntime/criruntime/oci/shim/api"
 )
 
-// Exec starts a process in a running container.
+// execGrace is how long a start may go on for a client that has given up.
+const execGrace = 10 * time.Second
+
+// Exec starts a process in a running container. A start that is under way
+// cannot be called back: where ctx ends meanwhile it is waited for, and the
+// process ended.
 func (c *client) Exec(ctx context.Context, o ExecOptions) (Process, error) {
 	lease, err := c.handOver(o.Stdio)
 	if err != nil {
@@ -15,8 +22,10 @@ func (c *client) Exec(ctx context.Context, o ExecOptions) (Process, error) {
 	}
 	defer lease.close() // the process has the streams by then, or never
 	p := &execProcess{client: c, id: &api.ExecID{Id: o.ID, ExecId: o.ExecID}}
+	start, cancel := graceful(ctx, execGrace)
+	defer cancel()
 	err = c.call("exec in container "+o.ID, func(s api.ShimClient) error {
-		r, err := s.Exec(ctx, &api.ExecRequest{
+		r, err := s.Exec(start, &api.ExecRequest{
 			Id: o.ID, ExecId: o.ExecID, Process: o.Process, StdioToken: lease.token,
 		})
 		if err == nil {
@@ -27,7 +36,23 @@ func (c *client) Exec(ctx context.Context, o ExecOptions) (Process, error) {
 	if err != nil {
 		return nil, err
 	}
-	return p, nil
+	if ctx.Err() == nil {
+		return p, nil
+	}
+	if err := p.Kill(start); err == nil {
+		_, _ = p.Wait(start) // so that the shim forgets it
+	}
+	return nil, fmt.Errorf("exec in container %s: %w", o.ID, ctx.Err())
+}
+
+// graceful is a context that outlives ctx by so long.
+func graceful(ctx context.Context, grace time.Duration) (context.Context, context.CancelFunc) {
+	longer, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() { time.AfterFunc(grace, cancel) })
+	return longer, func() {
+		stop()
+		cancel()
+	}
 }
 
 // execProcess is a process started by Exec.

@@ -141,6 +141,32 @@ func TestKillExec(t *testing.T) {
 	}
 }
 
+// A client that gives up while the process is being started leaves none behind.
+func TestExecGivenUp(t *testing.T) {
+	p := newPod(t)
+	k := p.run()
+	process := processJSON(t, func(s *specs.Process) { s.Args = []string{"/bin/sleep", "1238"} })
+	given := 0
+	for n := range 20 {
+		ctx, cancel := context.WithTimeout(p.context(), time.Duration(n)*time.Millisecond)
+		_, err := p.Exec(ctx, oci.ExecOptions{ID: k.create.ID, ExecID: execID(), Process: process})
+		cancel()
+		if errors.Is(err, context.DeadlineExceeded) {
+			given++
+			if list := p.ps(k); strings.Contains(list, "sleep 1238") {
+				t.Fatalf("after %d ms a process is left:\n%s", n, list)
+			}
+		} else if err != nil {
+			t.Fatal(err)
+		} else {
+			break // fast enough; the rest would only be
+		}
+	}
+	if given < 3 {
+		t.Errorf("only %d starts were given up", given)
+	}
+}
+
 // ps lists a container's processes.
 func (p *pod) ps(k *kit) string {
 	p.Helper()
