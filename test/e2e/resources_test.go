@@ -130,7 +130,9 @@ func TestTheKubeletsFiguresAreComplete(t *testing.T) {
 	}
 }
 
-// summaryComplete says what /stats/summary lacks of a pod.
+// summaryComplete says what /stats/summary lacks of a pod. Without the gate the
+// kubelet takes network and processes from cAdvisor, which labels the cgroups of
+// containerd and CRI-O alone.
 func (u *user) summaryComplete(ctx context.Context, name string, fromCRI bool) error {
 	var s summary
 	if err := node.Kubelet.JSON(ctx, "/stats/summary", &s); err != nil {
@@ -145,7 +147,7 @@ func (u *user) summaryComplete(ctx context.Context, name string, fromCRI bool) e
 			"pod memory":            positive(p.Memory.WorkingSetBytes),
 			"pod ephemeral storage": p.Ephemeral != nil && positive(p.Ephemeral.UsedBytes),
 			"pod network":           p.Network != nil && positive(p.Network.RxBytes) || !fromCRI,
-			"pod processes":         p.Processes != nil && positive(p.Processes.Count),
+			"pod processes":         p.Processes != nil && positive(p.Processes.Count) || !fromCRI,
 			"one container":         len(p.Containers) == 1,
 		}
 		for _, c := range p.Containers {

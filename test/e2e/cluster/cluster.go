@@ -47,16 +47,25 @@ type Cluster struct {
 	options    Options
 	registries []*Process
 	before     *host
+	lock       *os.File
 }
 
 // Start runs everything and waits until the node is Ready. On error nothing is
 // left running.
 func Start(ctx context.Context, o Options) (_ *Cluster, err error) {
+	held, err := lock(filepath.Join(o.Tools, "e2e.lock"))
+	if err != nil {
+		return nil, err
+	}
 	dir, err := os.MkdirTemp("", "e2e-")
 	if err != nil {
 		return nil, err
 	}
-	c := &Cluster{Dir: dir, options: o, Bridge: "e2e" + dir[strings.LastIndexByte(dir, '-')+1:][:8]}
+	// The processes of pods with users of their own have to find their files.
+	if err := os.Chmod(dir, 0o711); err != nil {
+		return nil, err
+	}
+	c := &Cluster{Dir: dir, options: o, lock: held, Bridge: "e2e" + dir[strings.LastIndexByte(dir, '-')+1:][:8]}
 	if c.before, err = takeHost(); err != nil {
 		return nil, err
 	}
@@ -191,6 +200,20 @@ func freeSubnet() (string, error) {
 	return "", errors.New("every subnet of 10.214.0.0/16 is in use")
 }
 
+// lock keeps a second cluster away: there is one kubepods cgroup on a machine,
+// and a kubelet removes every pod in it that it does not know. The lock goes
+// with the file or the process.
+func lock(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		return nil, errors.Join(fmt.Errorf("another cluster runs on this machine: cannot lock %s: %w", path, err), f.Close())
+	}
+	return f, nil
+}
+
 // Close ends everything and says what was left on the host that a node does
 // not leave. What a kubelet leaves by design (the directory of its pods'
 // cgroups) and what CNI plugins do (the bridge, portmap's empty chains, IP
@@ -198,6 +221,7 @@ func freeSubnet() (string, error) {
 func (c *Cluster) Close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
+	defer c.lock.Close()
 	var errs []error
 	if c.Kubelet != nil {
 		errs = append(errs, c.Kubelet.Stop())
