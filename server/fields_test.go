@@ -244,6 +244,13 @@ var unanswered = map[string]string{
 	"status.mounts.image.runtime_handler":              "the handler is the pod's",
 	"containers_statuses.mounts.image.annotations":     "the platform of an image is that of the node",
 	"containers_statuses.mounts.image.runtime_handler": "the handler is the pod's",
+
+	"pod_metrics.metrics.timestamp":                           "0, for metrics are read when asked for",
+	"pod_metrics.container_metrics.metrics.timestamp":         "0, for metrics are read when asked for",
+	"pod_metrics.metrics.metric_type":                         "COUNTER, the zero value, is that of all pods' metrics",
+	"pod_sandbox_metrics.metrics.timestamp":                   "0, for metrics are read when asked for",
+	"pod_sandbox_metrics.container_metrics.metrics.timestamp": "0, for metrics are read when asked for",
+	"pod_sandbox_metrics.metrics.metric_type":                 "COUNTER, the zero value, is that of all pods' metrics",
 }
 
 // TestEveryAnswerFieldIsSet sees that a domain which knows everything leads to
