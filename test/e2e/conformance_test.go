@@ -24,6 +24,7 @@ var leftOut = []struct{ specs, why string }{
 	{`PLR Pod InPlace Resize`, "127 combinations of one request; TestAPodIsResizedInPlace does it"},
 	{`\[Slow\]|\[Disruptive\]|\[Serial\]`, "would take hours, or the node away from the others"},
 	{`NodeProblemDetector|\[Feature:|\[Alpha\]`, "needs what is not part of a plain cluster"},
+	{`(ConfigMap|Secrets) should be consumable via the environment`, "the shell of Debian's busybox drops variables with a dash in their names"},
 	{`proxy.*(logs|subresource)`, "the apiserver does not proxy to an address on loopback"},
 }
 
