@@ -67,6 +67,10 @@ func (c *container) unmountRootfs(ctx context.Context) error {
 	if err := c.pod.m.o.Images.Unmount(ctx, c.id, c.bundle("rootfs")); err != nil {
 		return fmt.Errorf("cannot unmount the root filesystem of container %s: %w", c.id, err)
 	}
+	// If its layer's files were lost, the kernel alone knows of the mount.
+	if err := c.pod.m.kernel.unmount(c.bundle("rootfs")); err != nil {
+		return err
+	}
 	return removeTree(c.bundle())
 }
 
