@@ -88,7 +88,15 @@ func measureMemory(ctx context.Context, b *bench, pods int) error {
 	return nil
 }
 
+// calm is how long nothing is asked of the runtimes before they count as idle.
+const calm = 5 * time.Second
+
 func measureIdle(ctx context.Context, b *bench, pods int) error {
+	select {
+	case <-time.After(calm):
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 	span := time.Duration(b.rounds(20, 5)) * time.Second
 	counters := make([]func() (time.Duration, error), len(b.nodes))
 	for i, n := range b.nodes {

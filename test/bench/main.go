@@ -135,6 +135,9 @@ func run(ctx context.Context, o options) (err error) {
 		}
 	}
 	err = b.measure(ctx)
+	if err != nil {
+		b.tails()
+	}
 	return errors.Join(err, b.report())
 }
 

@@ -189,6 +189,13 @@ func (n *node) empty(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
+// tails shows how the daemons' logs end.
+func (b *bench) tails() {
+	for _, n := range b.nodes {
+		fmt.Printf("\nthe log of %s:\n%s\n", n.name, harness.Tail(n.path("daemon.log"), 10))
+	}
+}
+
 // close removes everything of all nodes.
 func (b *bench) close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"os"
 	"path/filepath"
 	"time"
 
@@ -13,21 +12,16 @@ import (
 	"github.com/criruntime/criruntime/test/harness"
 )
 
-// pluginsAlone runs the CNI plugins of criruntime's own configuration without
-// any runtime: what every pod start and every end of a pod contains.
-func (b *bench) pluginsAlone(ctx context.Context) error {
+// alone are the CNI plugins of criruntime's own configuration without any
+// runtime: what every pod start and every end of a pod contains.
+func (b *bench) alone() (sample func(context.Context) error, err error) {
 	n := b.nodes[0]
 	list, err := libcni.ConfListFromFile(n.path("cni/10-bench.conflist"))
 	if err != nil {
-		return err
+		return nil, err
 	}
 	c := libcni.NewCNIConfigWithCacheDir([]string{filepath.Join(harness.Cache(), "cni")}, n.path("cni-cache"), nil)
-	for range b.rounds(20, 8) {
-		if err := b.plugins(ctx, c, list); err != nil {
-			return err
-		}
-	}
-	return os.RemoveAll(n.path("cni-cache"))
+	return func(ctx context.Context) error { return b.plugins(ctx, c, list) }, nil
 }
 
 func (b *bench) plugins(ctx context.Context, c *libcni.CNIConfig, list *libcni.NetworkConfigList) (err error) {

@@ -33,7 +33,7 @@ func (n *node) podConfig(name string) *cri.PodSandboxConfig {
 func (n *node) containerConfig(name string, command ...string) *cri.ContainerConfig {
 	return &cri.ContainerConfig{
 		Metadata: &cri.ContainerMetadata{Name: name},
-		Image:    &cri.ImageSpec{Image: n.registry + "/" + workload},
+		Image:    &cri.ImageSpec{Image: n.registry + "/" + workload, UserSpecifiedImage: n.registry + "/" + workload},
 		Command:  command,
 		LogPath:  name + ".log",
 		Linux: &cri.LinuxContainerConfig{

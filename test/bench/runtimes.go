@@ -1,7 +1,6 @@
 package main
 
 import (
-	"fmt"
 	"os"
 	"path/filepath"
 
@@ -17,8 +16,11 @@ var kinds = map[string]func(*node) error{
 	"crio":       crio,
 }
 
+// plainHTTP is a registries.conf(5) for a registry that speaks plain HTTP.
+const plainHTTP = "[[registry]]\nlocation = %q\ninsecure = true\n"
+
 func criruntime(n *node) error {
-	registries, err := n.write("registries.conf", "[[registry]]\nlocation = %q\ninsecure = true\n", n.registry)
+	registries, err := n.write("registries.conf", plainHTTP, n.registry)
 	if err != nil {
 		return err
 	}
@@ -110,16 +112,23 @@ monitor_cgroup = "pod"
 monitor_env = ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LD_LIBRARY_PATH=%s"]
 [crio.image]
 pause_image = "%s/pause:1"
-insecure_registries = [%q]
 signature_policy = %q
 [crio.network]
 network_dir = %q
 plugin_dirs = [%q]
 `, n.path("root"), n.path("podlogs"), n.path("clean.shutdown"), program("pinns"), program("runc"),
-		filepath.Join(debian, "usr/bin/conmon"), libraries, n.registry, n.registry, policy,
+		filepath.Join(debian, "usr/bin/conmon"), libraries, n.registry, policy,
 		n.path("cni"), filepath.Join(harness.Cache(), "cni"))
 	n.socket = "/run/crio/crio.sock"
 	n.argv = []string{program("crio"), "--config", conf, "--config-dir", n.path("none")}
-	n.env = []string{fmt.Sprintf("CONTAINERS_CONF=%s", os.DevNull)}
+	if err != nil {
+		return err
+	}
+	// It reads registries.conf from the user's home, or else from /etc.
+	if err := os.MkdirAll(n.path("home/.config/containers"), 0o755); err != nil {
+		return err
+	}
+	_, err = n.write("home/.config/containers/registries.conf", plainHTTP, n.registry)
+	n.env = []string{"CONTAINERS_CONF=" + os.DevNull, "HOME=" + n.path("home"), "XDG_CONFIG_HOME=" + n.path("home/.config")}
 	return err
 }
