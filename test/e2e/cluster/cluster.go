@@ -11,6 +11,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 // Options of a cluster.
@@ -200,6 +202,32 @@ func freeSubnet() (string, error) {
 	return "", errors.New("every subnet of 10.214.0.0/16 is in use")
 }
 
+// retire has the kubelet end the pods that are still there: their cgroups are
+// the kubelet's to remove.
+func (c *Cluster) retire(ctx context.Context) error {
+	if !c.Kubelet.Running() {
+		return nil
+	}
+	namespaces, err := c.Client.CoreV1().Namespaces().List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return err
+	}
+	for _, n := range namespaces.Items {
+		if n.Name != metav1.NamespaceDefault && !strings.HasPrefix(n.Name, "kube-") && n.DeletionTimestamp == nil {
+			err = errors.Join(err, c.Client.CoreV1().Namespaces().Delete(ctx, n.Name, metav1.DeleteOptions{}))
+		}
+	}
+	return errors.Join(err, Until(ctx, 90*time.Second, func(context.Context) error {
+		cgroups, err := kubepods()
+		for _, dir := range cgroups {
+			if strings.HasPrefix(filepath.Base(dir), "pod") {
+				err = errors.Join(err, fmt.Errorf("a pod's cgroup is still there: %s", dir))
+			}
+		}
+		return err
+	}))
+}
+
 // lock keeps a second cluster away: there is one kubepods cgroup on a machine,
 // and a kubelet removes every pod in it that it does not know. The lock goes
 // with the file or the process.
@@ -224,7 +252,7 @@ func (c *Cluster) Close() error {
 	defer c.lock.Close()
 	var errs []error
 	if c.Kubelet != nil {
-		errs = append(errs, c.Kubelet.Stop())
+		errs = append(errs, c.retire(ctx), c.Kubelet.Stop())
 	}
 	if c.Runtime != nil && c.Runtime.Process != nil {
 		if !c.Runtime.Running() {
