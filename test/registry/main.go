@@ -70,8 +70,13 @@ func serve(ctx context.Context, dir, program, login string) (err error) {
 // of Kubernetes 1.37. Most containers of the suite run agnhost.
 func kubernetes(base *fixtures.Base, program string) (map[string]fixtures.Image, error) {
 	var files fixtures.Tree
-	for _, path := range []string{"/agnhost", "/agnhost-2"} {
-		if err := files.Copy(path, program); err != nil {
+	for path, from := range map[string]string{
+		"/agnhost": program, "/agnhost-2": program,
+		// What its TLS servers show.
+		"/localhost.crt": filepath.Join(filepath.Dir(program), "localhost.crt"),
+		"/localhost.key": filepath.Join(filepath.Dir(program), "localhost.key"),
+	} {
+		if err := files.Copy(path, from); err != nil {
 			return nil, err
 		}
 	}

@@ -61,7 +61,11 @@ for name in "$@"; do
 	case $name in
 	etcd) etcd ;;
 	e2e.test) package=k8s.io/kubernetes/test/e2e program e2e.test go test -c ;;
-	agnhost) package=k8s.io/kubernetes/test/images/agnhost program agnhost go build ;;
+	agnhost)
+		package=k8s.io/kubernetes/test/images/agnhost program agnhost go build
+		source=$(go list -m -f '{{.Dir}}' k8s.io/kubernetes)/test/images/agnhost/porter
+		install -m 0644 "$source/localhost.crt" "$source/localhost.key" "$to"
+		;;
 	*) package=k8s.io/kubernetes/cmd/$name program "$name" go build ;;
 	esac
 done
