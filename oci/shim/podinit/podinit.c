@@ -1,5 +1,6 @@
 #define _GNU_SOURCE
 #include <errno.h>
+#include <fcntl.h>
 #include <grp.h>
 #include <linux/capability.h>
 #include <poll.h>
@@ -67,16 +68,23 @@ static int become_owner(int userns)
 }
 
 /* fork_init goes on as process 1 of a new PID namespace that the user namespace
- * owns. It is the shim's child; this process tells its number and ends. */
+ * owns. It is the shim's child; this process tells its number and ends. Both
+ * write to the lease, so the init waits for that end: it closes the gate. */
 static void fork_init(int userns, int lease)
 {
 	const unsigned long flags = CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS;
 	struct init_answer answer = { 0 };
 	long pid = -1;
+	int gate[2];
+	char none;
 
-	if (become_owner(userns) == 0)
+	if (pipe2(gate, O_CLOEXEC) == 0 && become_owner(userns) == 0)
 		pid = syscall(SYS_clone, flags | CLONE_PARENT | SIGCHLD, NULL, NULL, NULL, NULL);
 	if (pid == 0) {
+		close(gate[1]);
+		while (read(gate[0], &none, 1) < 0 && errno == EINTR)
+			;
+		close(gate[0]);
 		close(userns);
 		return;
 	}
