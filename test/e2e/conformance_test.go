@@ -31,7 +31,7 @@ var leftOut = []struct{ specs, why string }{
 // TestKubernetesOwnSuite runs the chosen specs and prints which ran, passed and
 // failed. $E2E_FOCUS narrows them, as a regular expression.
 func TestKubernetesOwnSuite(t *testing.T) {
-	ctx, cancel := context.WithTimeout(context.Background(), 110*time.Minute)
+	ctx, cancel := context.WithTimeout(running, 110*time.Minute)
 	defer cancel()
 	var skip []string
 	for _, l := range leftOut {

@@ -15,8 +15,12 @@ import (
 	"github.com/criruntime/criruntime/test/e2e/cluster"
 )
 
-// node is the cluster that all checks share.
-var node *cluster.Cluster
+// node is the cluster that all checks share, and running ends when the checks
+// are interrupted.
+var (
+	node    *cluster.Cluster
+	running context.Context
+)
 
 func TestMain(m *testing.M) {
 	os.Exit(suite(m))
@@ -26,6 +30,7 @@ func TestMain(m *testing.M) {
 func suite(m *testing.M) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	running = ctx
 	began := time.Now()
 	var err error
 	if node, err = cluster.Start(ctx, options()); err != nil {

@@ -40,7 +40,7 @@ var namespaces int
 // namespace have to be gone from the node within the time that a kubelet takes.
 func begin(t *testing.T) *user {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 8*time.Minute)
+	ctx, cancel := context.WithTimeout(running, 8*time.Minute)
 	namespaces++
 	u := &user{T: t, ctx: ctx, ns: fmt.Sprintf("check-%d", namespaces)}
 	u.kubectl("create", "namespace", u.ns)
