@@ -28,9 +28,12 @@ func adjust(s *specs.Spec, a *api.ContainerAdjustment, injectCDI func(*specs.Spe
 
 // redirectLog sends what the library says to the daemon's log: its news are for
 // those who debug.
-func redirectLog(log *logrus.Entry) { nrilog.Set(logger{log}) }
+func redirectLog(log *logrus.Entry, errors logrus.Level) { nrilog.Set(logger{log, errors}) }
 
-type logger struct{ log *logrus.Entry }
+type logger struct {
+	log    *logrus.Entry
+	errors logrus.Level // at which the library's errors are logged
+}
 
 // Debugf implements the library's Logger.
 func (l logger) Debugf(_ context.Context, format string, args ...any) { l.log.Tracef(format, args...) }
@@ -42,4 +45,6 @@ func (l logger) Infof(_ context.Context, format string, args ...any) { l.log.Deb
 func (l logger) Warnf(_ context.Context, format string, args ...any) { l.log.Warnf(format, args...) }
 
 // Errorf implements the library's Logger.
-func (l logger) Errorf(_ context.Context, format string, args ...any) { l.log.Errorf(format, args...) }
+func (l logger) Errorf(_ context.Context, format string, args ...any) {
+	l.log.Logf(l.errors, format, args...)
+}

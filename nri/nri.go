@@ -57,7 +57,10 @@ func New(o Options) (*NRI, error) {
 	if o.Log == nil {
 		o.Log = logrus.NewEntry(logrus.StandardLogger())
 	}
-	redirectLog(o.Log)
+	// What New complains of it returns too, but for plugins in WebAssembly,
+	// which this program is built without.
+	redirectLog(o.Log, logrus.DebugLevel)
+	defer redirectLog(o.Log, logrus.ErrorLevel)
 	adaptation.SetPluginRequestTimeout(requestTimeout)
 	n := &NRI{o: o}
 	var err error
