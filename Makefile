@@ -19,7 +19,7 @@ BUILD_SHIM := CGO_ENABLED=1 $(GO) build -buildvcs=false -trimpath -tags seccomp,
 export PATH := $(dir $(GO)):$(PATH):/usr/sbin:/sbin
 export CRIRUNTIME_CACHE := $(CACHE)
 
-.PHONY: build shim install uninstall deps tools unit kernel-test critest test e2e e2e-conformance demo bench fmt clean help
+.PHONY: build shim install uninstall deps tools unit kernel-test critest critest-thrice test e2e e2e-conformance demo bench fmt clean help
 .DEFAULT_GOAL := build
 
 build: shim ## build bin/criruntime and bin/criruntime-shim
@@ -59,7 +59,7 @@ deps: ## install what building and testing need of Debian (root)
 	@echo "==> Debian packages"
 	@test/tools/packages.sh $(CACHE)
 
-tools: ## build the registry, CNI plugins, crictl, critest and staticcheck into the cache
+tools: ## build the registry, CNI plugins, crictl, critest, ginkgo and staticcheck into the cache
 	@echo "==> tools"
 	@test/tools/build.sh $(CACHE)
 
@@ -71,6 +71,9 @@ kernel-test: build ## the packages' tests on the real kernel (root)
 
 critest: deps tools build ## the CRI's conformance suite (root)
 	@$(GO) run -buildvcs=false ./test/run critest
+
+critest-thrice: deps tools build ## the same three times in random order, and once with -parallel (root)
+	@$(GO) run -buildvcs=false ./test/run critest-thrice critest-parallel
 
 test: deps tools build ## everything: the above, the whole system, crashes and leaks (root)
 	@$(GO) run -buildvcs=false ./test/run all

@@ -40,9 +40,21 @@ type spec struct {
 	Output string `xml:"system-err"`
 }
 
-// TestCritest runs the suite once; its subtests are the specs.
+// TestCritest runs the suite once, in an order of its own each time; its
+// subtests are the specs. CRITEST_FOCUS limits it to some, CRITEST_SEED repeats
+// an order.
 func TestCritest(t *testing.T) {
-	suite(t, 100, os.Getenv("CRITEST_FOCUS"))
+	var flags []string
+	if seed := os.Getenv("CRITEST_SEED"); seed != "" {
+		flags = []string{"-ginkgo.seed", seed}
+	}
+	suite(t, 100, os.Getenv("CRITEST_FOCUS"), flags...)
+}
+
+// TestCritestInParallel runs the specs on several clients at the same time, as
+// far as the suite itself allows: some of its specs want to be alone.
+func TestCritestInParallel(t *testing.T) {
+	suite(t, 100, os.Getenv("CRITEST_FOCUS"), "-parallel", "4")
 }
 
 // TestCritestOverWebSockets runs the specs about streams once more, over the
@@ -114,7 +126,7 @@ func start(t *testing.T, dir string) *harness.Node {
 // run runs critest and gives its report.
 func run(t *testing.T, node *harness.Node, focus string, flags []string) []spec {
 	t.Helper()
-	junit := filepath.Join(node.Dir, "junit.xml")
+	const junit = "junit.xml"
 	args := []string{
 		"-runtime-endpoint", "unix://" + node.Socket(), "-image-endpoint", "unix://" + node.Socket(),
 		"-config", filepath.Join(node.Dir, "crictl.yaml"),
@@ -126,13 +138,17 @@ func run(t *testing.T, node *harness.Node, focus string, flags []string) []spec 
 	}
 	cmd := exec.Command(harness.Tool("critest"), args...)
 	cmd.Dir = node.Dir
+	// For -parallel critest runs ginkgo, in a directory for temporary files.
+	cmd.Env = append(os.Environ(), "PATH="+filepath.Dir(harness.Tool("ginkgo"))+":"+os.Getenv("PATH"), "TMPDIR="+node.Dir)
 	out, err := cmd.StdoutPipe()
 	must(t, err)
 	cmd.Stderr = os.Stderr
 	must(t, cmd.Start())
 	follow(out)
 	failed := cmd.Wait()
-	data, err := os.ReadFile(junit)
+	reports, err := filepath.Glob(filepath.Join(node.Dir, "cri-test*", junit)) // of ginkgo
+	must(t, err)
+	data, err := os.ReadFile(append(reports, filepath.Join(node.Dir, junit))[0])
 	if err != nil {
 		t.Fatalf("critest made no report (%v): %v", failed, err)
 	}
@@ -152,12 +168,16 @@ func run(t *testing.T, node *harness.Node, focus string, flags []string) []spec 
 	return specs
 }
 
-// follow says now and then how far critest is.
+// follow says in which order critest runs its specs, and now and then how far it
+// is.
 func follow(out io.Reader) {
 	done := 0
 	lines := bufio.NewScanner(out)
 	lines.Buffer(nil, 1<<20)
 	for lines.Scan() {
+		if strings.HasPrefix(lines.Text(), "Random Seed: ") {
+			fmt.Printf("--> critest: %s\n", lines.Text())
+		}
 		if !strings.HasPrefix(lines.Text(), "• [") {
 			continue
 		}

@@ -46,7 +46,17 @@ var steps = []step{
 	{"unit", "unit tests under the race detector", tests("-race", "-tags", tags, "./...")},
 	{"kernel", "packages on the real kernel", kernelTests},
 	{"system", "the whole system, bad days and crashes", tests("-tags", kernel, "-timeout", "30m", "./test/system")},
-	{"critest", "the CRI's conformance suite", tests("-tags", kernel, "-timeout", "30m", "./test/critest")},
+	{"critest", "the CRI's conformance suite", critest("1", "^TestCritest(OverWebSockets)?$")},
+}
+
+// more are checks that "all" leaves out.
+var more = []step{
+	{"critest-thrice", "the CRI's conformance suite in three orders", critest("3", "^TestCritest$")},
+	{"critest-parallel", "the CRI's conformance suite, several specs at the same time", critest("1", "^TestCritestInParallel$")},
+}
+
+func critest(times, which string) func(context.Context) result {
+	return tests("-tags", kernel, "-timeout", "90m", "-count", times, "-run", which, "./test/critest")
 }
 
 func main() {
@@ -104,12 +114,13 @@ func choose(names []string) ([]step, error) {
 		return slices.Clone(steps), nil
 	}
 	var chosen []step
+	known := slices.Concat(steps, more)
 	for _, name := range names {
-		i := slices.IndexFunc(steps, func(s step) bool { return s.name == name })
+		i := slices.IndexFunc(known, func(s step) bool { return s.name == name })
 		if i < 0 {
 			return nil, fmt.Errorf("no such check: %q", name)
 		}
-		chosen = append(chosen, steps[i])
+		chosen = append(chosen, known[i])
 	}
 	if len(chosen) == 0 {
 		return nil, fmt.Errorf("name the checks to run, or all")

@@ -32,6 +32,9 @@ build_registry() { (cd "$here/registry" && build -o "$cache/tools/registry" .); 
 
 build_crictl() { (cd "$here/cri-tools" && build -o "$cache/tools/crictl" sigs.k8s.io/cri-tools/cmd/crictl); }
 
+# What critest runs for its flag -parallel: of the version that it is built with.
+build_ginkgo() { (cd "$here/cri-tools" && build -o "$cache/tools/ginkgo" github.com/onsi/ginkgo/v2/ginkgo); }
+
 # One spec pulls an image by a digest that nobody can rebuild: that constant is
 # replaced by the digest of the fixture, and nothing else. Go overlays no file of
 # the module cache, so the module is copied first.
@@ -70,5 +73,6 @@ once cni-plugins "$cni" install_cni
 once registry "$registry" build_registry
 once crictl "$cri_tools" build_crictl
 once critest "$cri_tools-$(echo "$digest" | cut -c8-19)" build_critest
+once ginkgo "$cri_tools" build_ginkgo
 once nonewprivs v1 build_nonewprivs
 once staticcheck "$staticcheck" install_staticcheck

@@ -99,3 +99,5 @@ require (
 )
 
 replace sigs.k8s.io/cri-tools => github.com/kubernetes-sigs/cri-tools v1.37.0
+
+tool github.com/onsi/ginkgo/v2/ginkgo
