@@ -5,6 +5,8 @@ import (
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/criruntime/criruntime/oci/shim/stdio"
 )
 
 // consoleSocket is a socket pair through which libcontainer's init returns the
@@ -33,45 +35,12 @@ func (c *consoleSocket) receive() (*os.File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot receive the terminal: %v", err)
 	}
-	fds, err := rights(oob[:n])
+	fds, err := stdio.Rights(oob[:n])
 	if err != nil || len(fds) != 1 {
-		closeAll(fds)
+		stdio.CloseAll(fds)
 		return nil, fmt.Errorf("cannot receive the terminal: got %d descriptors, %v", len(fds), err)
 	}
-	return pollable(fds[0], "console")
-}
-
-// rights returns the descriptors in a control message.
-func rights(oob []byte) ([]int, error) {
-	msgs, err := unix.ParseSocketControlMessage(oob)
-	if err != nil {
-		return nil, err
-	}
-	var all []int
-	for i := range msgs {
-		fds, err := unix.ParseUnixRights(&msgs[i])
-		if err != nil {
-			return all, err
-		}
-		all = append(all, fds...)
-	}
-	return all, nil
-}
-
-func closeAll(fds []int) {
-	for _, fd := range fds {
-		unix.Close(fd)
-	}
-}
-
-// pollable makes a file that blocks goroutines, not threads, out of a
-// descriptor, which it owns even on an error.
-func pollable(fd int, name string) (*os.File, error) {
-	if err := unix.SetNonblock(fd, true); err != nil {
-		unix.Close(fd)
-		return nil, fmt.Errorf("cannot use descriptor %s: %v", name, err)
-	}
-	return os.NewFile(uintptr(fd), name), nil
+	return stdio.Pollable(fds[0], "console")
 }
 
 // resize sets the size of a terminal given its master.

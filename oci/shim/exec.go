@@ -12,6 +12,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/criruntime/criruntime/oci/shim/api"
+	"github.com/criruntime/criruntime/oci/shim/stdio"
 )
 
 // An ended exec is kept for a client that has not asked for its exit yet, and
@@ -35,7 +36,7 @@ type execution struct {
 }
 
 // exec starts a process in a running container.
-func (c *container) exec(r *api.ExecRequest, io *stdio) (e *execution, err error) {
+func (c *container) exec(r *api.ExecRequest, io *stdio.Set) (e *execution, err error) {
 	var spec specs.Process
 	if err := json.Unmarshal(r.Process, &spec); err != nil {
 		return nil, fmt.Errorf("cannot parse the process: %v", err)
@@ -63,7 +64,7 @@ func (c *container) exec(r *api.ExecRequest, io *stdio) (e *execution, err error
 	return e, nil
 }
 
-func (e *execution) start(streams *stdio, terminal bool) error {
+func (e *execution) start(streams *stdio.Set, terminal bool) error {
 	var socket *consoleSocket
 	if terminal {
 		var err error
@@ -90,21 +91,21 @@ func (e *execution) start(streams *stdio, terminal bool) error {
 }
 
 // giveStreams makes the handed-over descriptors the process's own.
-func (e *execution) giveStreams(s *stdio) error {
-	if err := s.makeBlocking(); err != nil {
+func (e *execution) giveStreams(s *stdio.Set) error {
+	if err := s.MakeBlocking(); err != nil {
 		return fmt.Errorf("cannot use its streams: %v", err)
 	}
-	if err := s.giveTo(e.container.lc.Config()); err != nil {
+	if err := giveTo(s, e.container.lc.Config()); err != nil {
 		return fmt.Errorf("cannot use its streams: %v", err)
 	}
-	if s.stdin != nil {
-		e.process.Stdin = s.stdin
+	if s.Stdin != nil {
+		e.process.Stdin = s.Stdin
 	}
-	if s.stdout != nil {
-		e.process.Stdout = s.stdout
+	if s.Stdout != nil {
+		e.process.Stdout = s.Stdout
 	}
-	if s.stderr != nil {
-		e.process.Stderr = s.stderr
+	if s.Stderr != nil {
+		e.process.Stderr = s.Stderr
 	}
 	return nil
 }

@@ -1,26 +1,12 @@
 package shim
 
 import (
-	"encoding/json"
-	"fmt"
-	"os"
-	"path/filepath"
 	"syscall"
 	"time"
 
 	"github.com/criruntime/criruntime/oci/shim/api"
+	"github.com/criruntime/criruntime/oci/shim/exits"
 )
-
-// exitFile is the container's exit in its bundle.
-const exitFile = "exit.json"
-
-// exitRecord is an oci.Exit as the exit file holds it.
-type exitRecord struct {
-	ID         string    `json:"id"`
-	Code       int32     `json:"code"`
-	FinishedAt time.Time `json:"finishedAt"`
-	OOMKilled  bool      `json:"oomKilled,omitempty"`
-}
 
 // watch waits for the container's end, records it, and tells everybody once
 // all output is in the log. The order matters: the OOM counter is read while
@@ -35,11 +21,11 @@ func (c *container) watch() {
 	}
 	code := c.reap()
 	exit := &api.Exit{Id: c.id, Code: code, FinishedAt: at.UnixNano(), OomKilled: oom && code != 0}
-	if err := writeExit(c.bundle, exit); err != nil {
+	if err := exits.Write(c.bundle, exit); err != nil {
 		c.shim.log.Errorf("container %s has ended with code %d: %v", c.id, exit.Code, err)
 	}
-	c.streams.drain()
-	c.shim.exits.publish(exit, func() {
+	c.streams.Drain()
+	c.shim.exits.Publish(exit, func() {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		c.state, c.exit = api.State_STOPPED, exit
@@ -58,19 +44,4 @@ func (c *container) reap() int32 {
 		return 255
 	}
 	return exitCode(state.Sys().(syscall.WaitStatus))
-}
-
-func writeExit(bundle string, e *api.Exit) error {
-	b, err := json.Marshal(exitRecord{e.Id, e.Code, time.Unix(0, e.FinishedAt).UTC(), e.OomKilled})
-	if err != nil {
-		return err
-	}
-	path := filepath.Join(bundle, exitFile)
-	if err := os.WriteFile(path+".new", b, 0o600); err != nil {
-		return fmt.Errorf("cannot write the exit file: %v", err)
-	}
-	if err := os.Rename(path+".new", path); err != nil {
-		return fmt.Errorf("cannot write the exit file: %v", err)
-	}
-	return nil
 }

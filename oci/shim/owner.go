@@ -5,12 +5,14 @@ import (
 
 	"github.com/opencontainers/runc/libcontainer/configs"
 	"golang.org/x/sys/unix"
+
+	"github.com/criruntime/criruntime/oci/shim/stdio"
 )
 
 // giveTo makes pipes belong to the root of the container's user namespace, who
 // can pass them on to the process's user. Without, no path such as /dev/stderr
 // could be opened in there.
-func (s *stdio) giveTo(config configs.Config) error {
+func giveTo(s *stdio.Set, config configs.Config) error {
 	uid, err := config.HostRootUID()
 	if err != nil {
 		return err
@@ -22,7 +24,7 @@ func (s *stdio) giveTo(config configs.Config) error {
 	if uid == 0 && gid == 0 {
 		return nil
 	}
-	for _, f := range []*os.File{s.stdin, s.stdout, s.stderr} {
+	for _, f := range []*os.File{s.Stdin, s.Stdout, s.Stderr} {
 		if f == nil {
 			continue
 		}

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/criruntime/criruntime/oci/shim/api"
+	"github.com/criruntime/criruntime/oci/shim/stdio"
 )
 
 // service answers the daemon's requests: it checks them, calls one method, and
@@ -63,7 +64,7 @@ func (s *service) Delete(ctx context.Context, r *api.ContainerRequest) (*api.Emp
 }
 
 func (s *service) Exec(_ context.Context, r *api.ExecRequest) (*api.ExecResponse, error) {
-	io, err := s.stdio.claim(r.StdioToken)
+	io, err := s.claim(r.StdioToken)
 	if err != nil {
 		return nil, err
 	}
@@ -73,7 +74,7 @@ func (s *service) Exec(_ context.Context, r *api.ExecRequest) (*api.ExecResponse
 		return err
 	})
 	if err != nil || e.terminal == nil {
-		io.close() // the process has its own copies
+		io.Close() // the process has its own copies
 	}
 	if err != nil {
 		return nil, err
@@ -118,16 +119,16 @@ func (s *service) Resize(_ context.Context, r *api.ResizeRequest) (*api.Empty, e
 }
 
 func (s *service) Attach(_ context.Context, r *api.AttachRequest) (*api.Empty, error) {
-	io, err := s.stdio.claim(r.StdioToken)
+	io, err := s.claim(r.StdioToken)
 	if err != nil {
 		return nil, err
 	}
 	return s.with(r.Id, func(c *container) error {
 		if state := c.currentState(); state == api.State_STOPPED {
-			io.close()
+			io.Close()
 			return fail(errState, "it is %s", stateName(state))
 		}
-		c.streams.attach(io, s.guard)
+		c.streams.Attach(io, s.guard)
 		s.memory.tidy()
 		return nil
 	})
@@ -135,10 +136,10 @@ func (s *service) Attach(_ context.Context, r *api.AttachRequest) (*api.Empty, e
 
 func (s *service) ReopenLog(_ context.Context, r *api.ContainerRequest) (*api.Empty, error) {
 	return s.with(r.Id, func(c *container) error {
-		if c.streams.log == nil {
+		if c.streams.Log == nil {
 			return nil
 		}
-		return c.streams.log.Reopen()
+		return c.streams.Log.Reopen()
 	})
 }
 
@@ -149,9 +150,9 @@ func (s *service) Update(_ context.Context, r *api.UpdateRequest) (*api.Empty, e
 func (s *service) Events(ctx context.Context, _ *api.Empty, stream api.Shim_EventsServer) (err error) {
 	defer func() { err = statusOf(err) }()
 	defer s.recovered("Events", &err)
-	q := s.exits.listen(s.earlierExits)
-	defer q.close()
-	return q.send(ctx, stream.Send)
+	q := s.exits.Listen(s.earlierExits)
+	defer q.Close()
+	return q.Send(ctx, stream.Send)
 }
 
 func (s *service) Shutdown(context.Context, *api.Empty) (*api.Empty, error) {
@@ -165,6 +166,15 @@ func (s *service) Shutdown(context.Context, *api.Empty) (*api.Empty, error) {
 		close(s.stop)
 	}
 	return &api.Empty{}, nil
+}
+
+// claim takes the streams that a request names.
+func (s *service) claim(token string) (*stdio.Set, error) {
+	set, err := s.stdio.Claim(token)
+	if err != nil {
+		return nil, fail(errNotFound, "%v", err)
+	}
+	return set, nil
 }
 
 // with calls fn with a container.

@@ -31,6 +31,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/criruntime/criruntime/oci/shim/api"
+	"github.com/criruntime/criruntime/oci/shim/exits"
+	"github.com/criruntime/criruntime/oci/shim/stdio"
 )
 
 // Version is what Info reports; it grows with each addition to the API.
@@ -76,9 +78,9 @@ type Shim struct {
 	podID  string
 	log    *logrus.Logger
 	api    *net.UnixListener
-	stdio  *stdioDesk
+	stdio  *stdio.Desk
 	reaper *reaper
-	exits  *exitFeed
+	exits  *exits.Feed
 	memory *tidier
 	pod    *podInit // nil: the pod shares no PID namespace
 	oom    int      // the oom_score_adj that the shim was started with
@@ -97,7 +99,7 @@ func start(o Options) (*Shim, error) {
 	s := &Shim{
 		podID:      o.PodID,
 		log:        log,
-		exits:      newExitFeed(),
+		exits:      exits.NewFeed(),
 		memory:     newTidier(),
 		oom:        protectFromOOM(),
 		stop:       make(chan struct{}),
@@ -113,7 +115,7 @@ func start(o Options) (*Shim, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.stdio = newStdioDesk(io, s.guard)
+	s.stdio = stdio.NewDesk(io, s.guard)
 	if o.SharedPID {
 		if s.pod, err = s.startPodInit(o.UserNS); err != nil {
 			return nil, err
@@ -167,7 +169,7 @@ func (s *Shim) serve() error {
 	api.RegisterShimService(server, &service{s})
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(context.Background(), s.api) }()
-	s.guard("stdio", s.stdio.serve)
+	s.guard("stdio", s.stdio.Serve)
 	s.memory.tidy()
 	select {
 	case err = <-served:

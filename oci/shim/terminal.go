@@ -6,22 +6,28 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/criruntime/criruntime/oci/shim/stdio"
 )
+
+// drainTimeout is how long a terminal's output may still come after the end of
+// its process.
+const drainTimeout = 2 * time.Second
 
 // terminal carries data between a terminal's master and a client.
 type terminal struct {
 	master *os.File
-	client *stdio
+	client *stdio.Set
 	ended  chan struct{} // all output has been carried
 }
 
 // newTerminal starts carrying. It owns the master and the client's streams. The
 // client's stdin, a socket, carries both directions unless there is a stdout.
-func newTerminal(master *os.File, client *stdio, guard func(string, func())) *terminal {
+func newTerminal(master *os.File, client *stdio.Set, guard func(string, func())) *terminal {
 	t := &terminal{master: master, client: client, ended: make(chan struct{})}
-	out := client.stdout
+	out := client.Stdout
 	if out == nil {
-		out = client.stdin
+		out = client.Stdin
 	}
 	guard("terminal output", func() {
 		defer close(t.ended)
@@ -30,13 +36,13 @@ func newTerminal(master *os.File, client *stdio, guard func(string, func())) *te
 		}
 		// The client has gone, or all who had the terminal open: hang up.
 		master.Close()
-		client.close()
+		client.Close()
 	})
-	if client.stdin != nil {
+	if client.Stdin != nil {
 		guard("terminal input", func() {
-			_, _ = io.Copy(master, client.stdin)
-			if client.stdout == nil {
-				awaitHangup(client.stdin)
+			_, _ = io.Copy(master, client.Stdin)
+			if client.Stdout == nil {
+				awaitHangup(client.Stdin)
 				master.Close()
 			}
 		})

@@ -1,4 +1,4 @@
-package shim
+package exits
 
 import (
 	"context"
@@ -9,21 +9,21 @@ import (
 )
 
 func TestExitFeed(t *testing.T) {
-	f := newExitFeed()
+	f := NewFeed()
 	var past []*api.Exit
 	publish := func(id string) {
 		e := &api.Exit{Id: id}
-		f.publish(e, func() { past = append(past, e) })
+		f.Publish(e, func() { past = append(past, e) })
 	}
 	publish("1")
-	first := f.listen(func() []*api.Exit { return past })
+	first := f.Listen(func() []*api.Exit { return past })
 	publish("2")
-	second := f.listen(func() []*api.Exit { return past })
+	second := f.Listen(func() []*api.Exit { return past })
 	publish("3")
-	for _, q := range []*exitQueue{first, second} {
+	for _, q := range []*Queue{first, second} {
 		var got string
 		enough := errors.New("enough")
-		err := q.send(context.Background(), func(e *api.Exit) error {
+		err := q.Send(context.Background(), func(e *api.Exit) error {
 			if got += e.Id; len(got) == 3 {
 				return enough
 			}
@@ -32,14 +32,14 @@ func TestExitFeed(t *testing.T) {
 		if got != "123" || err != enough {
 			t.Errorf("got %s, %v", got, err)
 		}
-		q.close()
+		q.Close()
 	}
 	if len(f.listeners) != 0 {
 		t.Error("a listener is left")
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := first.send(ctx, func(*api.Exit) error { return nil }); err != nil {
+	if err := first.Send(ctx, func(*api.Exit) error { return nil }); err != nil {
 		t.Error(err)
 	}
 }

@@ -1,4 +1,4 @@
-package shim
+package stdio
 
 import (
 	"os"
@@ -23,24 +23,25 @@ const (
 
 var chunks = sync.Pool{New: func() any { return new([chunkSize]byte) }}
 
-// output carries one stream of a container to its log and to whoever is
+// Output carries one stream of a container to its log and to whoever is
 // attached. While there is nothing to carry it holds no buffer and no thread.
-type output struct {
+type Output struct {
 	src   *os.File
 	log   *crilog.Writer // nil: no log
-	ended chan struct{}  // closed once all has been carried
+	Ended chan struct{}  // closed once all has been carried
 
 	mu    sync.Mutex
-	sinks []*sink
+	sinks []*Sink
 }
 
-func newOutput(src *os.File, log *crilog.Writer) *output {
-	return &output{src: src, log: log, ended: make(chan struct{})}
+// NewOutput makes the output of a stream, which Run carries. It owns src.
+func NewOutput(src *os.File, log *crilog.Writer) *Output {
+	return &Output{src: src, log: log, Ended: make(chan struct{})}
 }
 
-// run carries the stream until its end, or stop.
-func (o *output) run() {
-	defer close(o.ended)
+// Run carries the stream until its end, or Stop.
+func (o *Output) Run() {
+	defer close(o.Ended)
 	for {
 		chunk, n := o.read()
 		if n > 0 {
@@ -63,7 +64,7 @@ func (o *output) run() {
 }
 
 // read returns the next bytes, or none at the end. A terminal ends with EIO.
-func (o *output) read() (chunk *[chunkSize]byte, n int) {
+func (o *Output) read() (chunk *[chunkSize]byte, n int) {
 	conn, err := o.src.SyscallConn()
 	if err != nil {
 		return nil, 0
@@ -92,22 +93,22 @@ func (o *output) read() (chunk *[chunkSize]byte, n int) {
 	return chunk, n
 }
 
-// stop ends a stream that does not end by itself.
-func (o *output) stop() {
+// Stop ends a stream that does not end by itself.
+func (o *Output) Stop() {
 	_ = o.src.SetReadDeadline(time.Now())
 }
 
-// attach sends a copy of what follows to f, which it owns from now on.
-func (o *output) attach(f *os.File) *sink {
-	s := &sink{file: f, credit: patience, lost: make(chan struct{})}
+// Attach sends a copy of what follows to f, which it owns from now on.
+func (o *Output) Attach(f *os.File) *Sink {
+	s := &Sink{file: f, credit: patience, Lost: make(chan struct{})}
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.sinks = append(o.sinks, s)
 	return s
 }
 
-// detach stops sending to the sink and closes it.
-func (o *output) detach(s *sink) {
+// Detach stops sending to the sink and closes it.
+func (o *Output) Detach(s *Sink) {
 	o.mu.Lock()
 	for i := range o.sinks {
 		if o.sinks[i] == s {
@@ -119,28 +120,28 @@ func (o *output) detach(s *sink) {
 	s.close()
 }
 
-func (o *output) spread(p []byte) {
+func (o *Output) spread(p []byte) {
 	o.mu.Lock()
 	sinks := o.sinks // replaced, never changed in place below its length
 	o.mu.Unlock()
 	for _, s := range sinks {
 		if !s.write(p) {
-			o.detach(s)
+			o.Detach(s)
 		}
 	}
 }
 
-// sink is an attached client's end of an output.
-type sink struct {
+// Sink is an attached client's end of an output.
+type Sink struct {
 	file   *os.File
 	credit time.Duration // how long writes may still block
 	last   time.Time     // of the last write
 	once   sync.Once
-	lost   chan struct{} // closed with the file
+	Lost   chan struct{} // closed with the file
 }
 
 // write says whether the client took the bytes in time.
-func (s *sink) write(p []byte) bool {
+func (s *Sink) write(p []byte) bool {
 	start := time.Now()
 	if !s.last.IsZero() {
 		s.credit = min(patience, s.credit+start.Sub(s.last)/forgiveness)
@@ -154,9 +155,9 @@ func (s *sink) write(p []byte) bool {
 	return err == nil && s.credit > 0
 }
 
-func (s *sink) close() {
+func (s *Sink) close() {
 	s.once.Do(func() {
 		s.file.Close()
-		close(s.lost)
+		close(s.Lost)
 	})
 }

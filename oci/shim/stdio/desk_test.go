@@ -1,4 +1,4 @@
-package shim
+package stdio
 
 import (
 	"net"
@@ -10,15 +10,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func newDesk(t *testing.T) (*stdioDesk, func() *net.UnixConn) {
+func newDesk(t *testing.T) (*Desk, func() *net.UnixConn) {
 	t.Helper()
 	address := &net.UnixAddr{Net: "unix", Name: filepath.Join(t.TempDir(), "io.sock")}
 	l, err := net.ListenUnix("unix", address)
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := newStdioDesk(l, func(_ string, fn func()) { go fn() })
-	go d.serve()
+	d := NewDesk(l, func(_ string, fn func()) { go fn() })
+	go d.Serve()
 	t.Cleanup(func() { l.Close() })
 	return d, func() *net.UnixConn {
 		conn, err := net.DialUnix("unix", nil, address)
@@ -41,16 +41,16 @@ func TestHandOver(t *testing.T) {
 	if n, err := conn.Read(make([]byte, 1)); n != 1 || err != nil {
 		t.Fatal(n, err)
 	}
-	s, err := d.claim(token)
-	if err != nil || s.stdin != nil || s.stdout == nil || s.stderr != nil {
+	s, err := d.Claim(token)
+	if err != nil || s.Stdin != nil || s.Stdout == nil || s.Stderr != nil {
 		t.Fatalf("claimed %+v, %v", s, err)
 	}
-	if _, err := d.claim(token); err == nil {
+	if _, err := d.Claim(token); err == nil {
 		t.Error("claimed twice")
 	}
 	conn.Close()
-	<-s.left
-	s.close()
+	<-s.Left
+	s.Close()
 	if n, _ := r.Read(make([]byte, 1)); n != 0 {
 		t.Error("the stream was not closed")
 	}
@@ -69,7 +69,7 @@ func TestHandOverExpires(t *testing.T) {
 	if n, _ := r.Read(make([]byte, 1)); n != 0 {
 		t.Error("the stream was not closed")
 	}
-	if _, err := d.claim(strings.Repeat("t", tokenSize)); err == nil {
+	if _, err := d.Claim(strings.Repeat("t", tokenSize)); err == nil {
 		t.Error("claimed what has expired")
 	}
 }

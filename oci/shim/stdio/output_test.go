@@ -1,4 +1,4 @@
-package shim
+package stdio
 
 import (
 	"io"
@@ -13,19 +13,19 @@ import (
 // A client that does not read is dropped and does not keep the others waiting.
 func TestSpread(t *testing.T) {
 	r, w, _ := os.Pipe()
-	src, err := pollable(dup(t, r), "source")
+	src, err := Pollable(dup(t, r), "source")
 	if err != nil {
 		t.Fatal(err)
 	}
 	r.Close()
-	o := newOutput(src, nil)
+	o := NewOutput(src, nil)
 	stuckOut, stuckIn, _ := os.Pipe()
 	defer stuckOut.Close()
 	goodOut, goodIn, _ := os.Pipe()
-	stuck := o.attach(stuckIn)
+	stuck := o.Attach(stuckIn)
 	stuck.credit = 10 * time.Millisecond
-	good := o.attach(goodIn)
-	go o.run()
+	good := o.Attach(goodIn)
+	go o.Run()
 	text := strings.Repeat("x", 1<<20)
 	go func() {
 		io.WriteString(w, text)
@@ -36,26 +36,26 @@ func TestSpread(t *testing.T) {
 		b, _ := io.ReadAll(goodOut)
 		got <- len(b)
 	}()
-	<-o.ended
-	<-stuck.lost
-	o.detach(good)
+	<-o.Ended
+	<-stuck.Lost
+	o.Detach(good)
 	if n := <-got; n != len(text) {
 		t.Errorf("the good client got %d bytes", n)
 	}
 }
 
-// A stream that does not end is ended by stop.
+// A stream that does not end is ended by Stop.
 func TestStop(t *testing.T) {
 	r, w, _ := os.Pipe()
 	defer w.Close()
-	src, err := pollable(dup(t, r), "source")
+	src, err := Pollable(dup(t, r), "source")
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := newOutput(src, nil)
-	go o.run()
-	o.stop()
-	<-o.ended
+	o := NewOutput(src, nil)
+	go o.Run()
+	o.Stop()
+	<-o.Ended
 }
 
 func dup(t *testing.T, f *os.File) int {

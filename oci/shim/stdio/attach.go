@@ -1,60 +1,60 @@
-package shim
+package stdio
 
 import (
 	"io"
 	"os"
 )
 
-// attach joins a client's streams to the container's and blocks until the
+// Attach joins a client's streams to the container's and blocks until the
 // container's or the client's have ended. It closes the client's.
-func (s *streams) attach(client *stdio, guard func(string, func())) {
+func (s *Streams) Attach(client *Set, guard func(string, func())) {
 	fed := make(chan struct{})
 	links := s.link(client)
 	guard("attached stdin", func() {
 		defer close(fed)
-		s.feed(client.stdin)
+		s.feed(client.Stdin)
 	})
-	s.untilOver(links, fed, client.left)
+	s.untilOver(links, fed, client.Left)
 	for _, l := range links {
-		l.output.detach(l.sink)
+		l.output.Detach(l.sink)
 	}
-	if s.once && client.stdin != nil && s.console == nil {
-		s.closeStdin()
+	if s.Once && client.Stdin != nil && !s.Terminal {
+		s.CloseStdin()
 	}
-	client.close()
+	client.Close()
 }
 
 // link is an attached output.
 type link struct {
-	output *output
-	sink   *sink
+	output *Output
+	sink   *Sink
 }
 
 // link attaches the client's outputs. A terminal's client may have one socket
 // for both directions.
-func (s *streams) link(client *stdio) []link {
-	out := client.stdout
-	if out == nil && s.console != nil {
-		out = client.stdin
+func (s *Streams) link(client *Set) []link {
+	out := client.Stdout
+	if out == nil && s.Terminal {
+		out = client.Stdin
 	}
 	var links []link
 	if out != nil {
-		links = append(links, link{s.stdout, s.stdout.attach(out)})
+		links = append(links, link{s.Stdout, s.Stdout.Attach(out)})
 	}
-	if client.stderr != nil && s.stderr != nil {
-		links = append(links, link{s.stderr, s.stderr.attach(client.stderr)})
+	if client.Stderr != nil && s.Stderr != nil {
+		links = append(links, link{s.Stderr, s.Stderr.Attach(client.Stderr)})
 	}
 	return links
 }
 
 // untilOver blocks until all outputs are lost, or the input has ended where
 // there are none, or the client or the container is gone.
-func (s *streams) untilOver(links []link, fed, left <-chan struct{}) {
+func (s *Streams) untilOver(links []link, fed, left <-chan struct{}) {
 	waits := []<-chan struct{}{fed}
 	if len(links) > 0 {
 		waits = nil
 		for _, l := range links {
-			waits = append(waits, l.sink.lost)
+			waits = append(waits, l.sink.Lost)
 		}
 	}
 	for _, w := range waits {
@@ -70,7 +70,7 @@ func (s *streams) untilOver(links []link, fed, left <-chan struct{}) {
 
 // feed copies a client's input to the container until either ends. Input that
 // is meant for one client ends with it.
-func (s *streams) feed(src *os.File) {
+func (s *Streams) feed(src *os.File) {
 	s.mu.Lock()
 	dst := s.stdin
 	s.mu.Unlock()
@@ -78,7 +78,7 @@ func (s *streams) feed(src *os.File) {
 		return
 	}
 	_, _ = io.Copy(dst, src)
-	if s.once && s.console == nil {
-		s.closeStdin()
+	if s.Once && !s.Terminal {
+		s.CloseStdin()
 	}
 }
