@@ -62,7 +62,7 @@ func parse(args []string) (options, error) {
 	set.StringVar(&peers, "peers", "containerd,crio", "the runtimes to compare with, separated by commas; empty: none")
 	set.BoolVar(&o.quick, "quick", false, "fewer and smaller samples: some minutes in all")
 	set.StringVar(&steps, "pods", "", "numbers of pods for the family density (default 1,10,40,60,200; with -quick 1,10,40)")
-	set.StringVar(&o.scratch, "dir", "/var/tmp", "where the runtimes keep their files: a disk, not memory")
+	set.StringVar(&o.scratch, "dir", "/var/tmp", "where the file system is made that the runtimes keep their files on: a disk, not memory")
 	set.StringVar(&o.out, "out", filepath.Join(harness.Cache(), "bench"), "directory of bench.json and bench.svg")
 	set.StringVar(&o.bin, "bin", filepath.Join(harness.Source(), "bin"), "directory of the criruntime to measure")
 	set.StringVar(&o.metrics, "metrics", "", "address where criruntime serves metrics and profiles while it is measured")
@@ -112,13 +112,18 @@ func run(ctx context.Context, o options) (err error) {
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir), before.Restore()) }()
 
-	fmt.Println("==> a registry with the images")
+	fmt.Println("==> a disk, and a registry with the images")
+	disk, err := newDisk(ctx, dir)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, disk.close()) }()
 	registry, err := harness.StartRegistry(ctx, filepath.Join(dir, "registry"), harness.Login{})
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, registry.Close()) }()
-	b := &bench{options: o, dir: dir, registry: registry.Registry, results: newResults()}
+	b := &bench{options: o, dir: disk.dir, registry: registry.Registry, results: newResults()}
 	if err := b.publish(ctx); err != nil {
 		return err
 	}
