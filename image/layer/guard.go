@@ -59,7 +59,8 @@ func newGuard(root string) *guard {
 	}
 }
 
-// filter implements archive.Filter. The name is clean already.
+// filter says whether the entry is to be looked at any further. Its name is clean
+// already.
 func (g *guard) filter(hdr *tar.Header) (bool, error) {
 	if g.entries++; g.entries > maxEntries {
 		return false, fmt.Errorf("%w: more than %d entries", ErrInvalid, maxEntries)
@@ -131,8 +132,7 @@ func keepXattr(name, value string) bool {
 		!strings.HasPrefix(name, "user.overlay.") && len(value) < maxXattr
 }
 
-// place implements archive.ConvertWhiteout: path is where the entry will be
-// made, all symbolic links of its parents followed inside the root. It reports
+// place looks at an entry that will be made at path, all symbolic links of its parents followed inside the root. It reports
 // whether the entry is to be extracted.
 func (g *guard) place(hdr *tar.Header, path string) (bool, error) {
 	if err := g.inside(hdr.Name, path); err != nil {
@@ -146,6 +146,9 @@ func (g *guard) place(hdr *tar.Header, path string) (bool, error) {
 		g.hide(dir)
 		return false, nil
 	case strings.HasPrefix(base, whiteoutPrefix):
+		if filepath.Dir(filepath.Join(dir, base[len(whiteoutPrefix):])) != dir {
+			return false, fmt.Errorf("%w: whiteout %q deletes nothing", ErrInvalid, hdr.Name)
+		}
 		return false, g.whiteout(filepath.Join(dir, base[len(whiteoutPrefix):]), hdr)
 	case hdr.Typeflag == tar.TypeChar && hdr.Devmajor == 0 && hdr.Devminor == 0:
 		return false, g.whiteout(path, hdr) // overlay cannot tell it from one
@@ -306,8 +309,8 @@ func (g *guard) account(hdr *tar.Header) {
 	}
 }
 
-// finish writes the opaque marks and sums up.
-func (g *guard) finish() (Result, error) {
+// finish writes the opaque marks and sums up. root is the layer's directory.
+func (g *guard) finish(root int) (Result, error) {
 	for dir := range g.opaque {
 		if err := g.markOpaque(dir); err != nil {
 			return Result{}, err
@@ -324,7 +327,7 @@ func (g *guard) finish() (Result, error) {
 		res.Bytes += blockSize
 	}
 	if g.rootEntry != nil {
-		if err := setAttributes(g.root, g.rootEntry); err != nil {
+		if err := setAttributes(root, ".", g.rootEntry); err != nil {
 			return Result{}, err
 		}
 		res.Root = true

@@ -11,7 +11,6 @@ import (
 	"io"
 	"sync"
 
-	"github.com/containerd/containerd/v2/pkg/archive"
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
 )
@@ -132,14 +131,18 @@ func corrupt(err error, from *pipe) error {
 // extract applies the archive and reads plain to its end, padding included.
 func extract(ctx context.Context, plain *pipe, dir string) (Result, error) {
 	g := newGuard(dir)
-	_, err := archive.Apply(ctx, dir, plain, archive.WithFilter(g.filter), archive.WithConvertWhiteout(g.place))
+	x, err := newExtractor(g)
 	if err != nil {
+		return Result{}, err
+	}
+	defer x.close()
+	if err := x.apply(ctx, plain); err != nil {
 		return Result{}, blame(err, plain)
 	}
 	if _, err := io.Copy(io.Discard, plain); err != nil {
 		return Result{}, err
 	}
-	return g.finish()
+	return g.finish(x.root)
 }
 
 // blame decides whose fault a failed extraction is: the stream's (returned as
