@@ -63,6 +63,7 @@ type Runtime struct {
 type Image struct {
 	RegistriesConf string        `toml:"registries_conf"`
 	Policy         string        `toml:"policy"`
+	PolicyDir      string        `toml:"policy_dir"`
 	AuthFile       string        `toml:"auth_file"`
 	AuthDir        string        `toml:"auth_dir"`
 	Pinned         []string      `toml:"pinned"`

@@ -9,6 +9,7 @@ import (
 	"sync"
 
 	"github.com/opencontainers/go-digest"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/criruntime/criruntime/image/record"
 	"github.com/criruntime/criruntime/image/registry"
@@ -27,7 +28,7 @@ type stored struct {
 // entry is one image in the catalog. It is replaced, never changed.
 type entry struct {
 	Image
-	config  []byte
+	config  []byte   // the manifest of an artifact
 	aliases []string // names that resolve to a tag elsewhere, see Store.Pull
 	layers  []*stored
 	// accepted is why the policy lets it run.
@@ -286,6 +287,8 @@ func (e *entry) record() record.Image {
 		Layers:   keys,
 		PulledAt: e.PulledAt,
 		Accepted: accepted,
+
+		ArtifactType: e.ArtifactType,
 	}
 }
 
@@ -295,14 +298,17 @@ func entryOf(r record.Image, find func(key string) *stored) (*entry, error) {
 	if got := digest.FromBytes(r.Config); got.String() != r.ID {
 		return nil, fmt.Errorf("%w: the config has digest %s", ErrInvalid, got)
 	}
-	config, err := registry.ParseConfig(r.Config)
-	if err != nil {
-		return nil, err
+	var config v1.Image
+	if r.ArtifactType == "" {
+		var err error
+		if config, err = registry.ParseConfig(r.Config); err != nil {
+			return nil, err
+		}
 	}
 	e := &entry{
 		Image: Image{
 			ID: ID(r.ID), Tags: r.Tags, Digests: r.Digests, Size: r.Size,
-			Config: config, PulledAt: r.PulledAt,
+			Config: config, PulledAt: r.PulledAt, ArtifactType: r.ArtifactType,
 		},
 		config:  r.Config,
 		aliases: r.Aliases,

@@ -19,6 +19,7 @@ var sentinels = []struct{ from, to error }{
 	{unix.ENOSPC, ErrNoSpace},
 	{unix.EDQUOT, ErrNoSpace},
 	{registry.ErrNotFound, ErrNotFound},
+	{registry.ErrUntrusted, ErrUntrusted},
 	{registry.ErrDenied, ErrDenied},
 	{registry.ErrInvalid, ErrInvalid},
 	{registry.ErrUnavailable, ErrUnavailable},

@@ -1,6 +1,7 @@
 package image
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -10,26 +11,45 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+	"github.com/opencontainers/image-spec/identity"
 
 	"github.com/criruntime/criruntime/image/layer"
 	"github.com/criruntime/criruntime/image/record"
 	"github.com/criruntime/criruntime/image/registry"
 )
 
-// A layer is unpacked without regard to what is beneath it, so images share it
-// by its DiffID. The exception is a layer that is fitted to those beneath, see
-// layer.Repair: it is shared by its chain alone.
+// keys are what a layer is found by. It is unpacked without regard to what is
+// beneath it, so images share it by its DiffID. The exception is a layer that is
+// fitted to those beneath, see layer.Repair: it is shared by its chain alone. The
+// file of an artifact is shared by its digest and title.
+type keys struct{ shared, chain string }
 
 func sharedKey(diff digest.Digest) string { return "diff:" + diff.String() }
 
 func chainKey(chain digest.Digest) string { return "chain:" + chain.String() }
+
+func fileKey(l registry.Layer) string { return "file:" + l.Digest.String() + ":" + l.Title }
+
+// layerKeys are those of all layers of c.
+func layerKeys(c *registry.Content) []keys {
+	chains := identity.ChainIDs(slices.Clone(c.Image.RootFS.DiffIDs))
+	all := make([]keys, len(c.Layers))
+	for i, l := range c.Layers {
+		if l.Title != "" {
+			all[i] = keys{fileKey(l), fileKey(l)}
+		} else {
+			all[i] = keys{sharedKey(l.DiffID), chainKey(chains[i])}
+		}
+	}
+	return all
+}
 
 // job obtains one layer for one image.
 type job struct {
 	store *Store
 	layer registry.Layer
 	blob  func(context.Context) (io.ReadCloser, error)
-	chain digest.Digest
+	keys  keys
 	// below waits for the layers beneath, bottom first.
 	below func(context.Context) ([]*stored, error)
 
@@ -69,7 +89,7 @@ const maxTries = 8
 // the same layer at the same time share the work.
 func (j *job) obtain(ctx context.Context) (*stored, error) {
 	s := j.store
-	shared, own := sharedKey(j.layer.DiffID), chainKey(j.chain)
+	shared, own := j.keys.shared, j.keys.chain
 	err := errors.New("the layer was not stored")
 	for try := range maxTries {
 		if l := s.acquire(shared, own); l != nil {
@@ -104,7 +124,7 @@ func (j *job) obtain(ctx context.Context) (*stored, error) {
 // run is the work that jobs share.
 func (j *job) run(ctx context.Context) (unpacked, error) {
 	s := j.store
-	if l := s.acquire(sharedKey(j.layer.DiffID)); l != nil { // came in the meantime
+	if l := s.acquire(j.keys.shared); l != nil { // came in the meantime
 		return unpacked{layer: l}, nil
 	}
 	j.fetched = true
@@ -112,7 +132,7 @@ func (j *job) run(ctx context.Context) (unpacked, error) {
 	if err != nil || !r.res.Alone() {
 		return unpacked{raw: r}, err
 	}
-	l, err := s.publishLayer(r, sharedKey(j.layer.DiffID))
+	l, err := s.publishLayer(r, j.keys.shared)
 	return unpacked{layer: l}, err
 }
 
@@ -141,12 +161,16 @@ func (j *job) unpack(ctx context.Context) (_ *raw, err error) {
 	if err != nil {
 		return nil, err
 	}
-	r.res, err = layer.Unpack(ctx, blob, dir,
-		layer.Want{Digest: j.layer.Digest, Size: j.layer.Size, DiffID: j.layer.DiffID})
+	want := layer.Want{Digest: j.layer.Digest, Size: j.layer.Size, DiffID: j.layer.DiffID}
+	if j.layer.Title != "" {
+		r.res, err = layer.File(ctx, blob, dir, j.layer.Title, want)
+	} else {
+		r.res, err = layer.Unpack(ctx, blob, dir, want)
+	}
 	if err != nil {
 		return nil, err
 	}
-	s.log.WithField("layer", j.layer.DiffID).Debugf("unpacked %d bytes to %d files in %v",
+	s.log.WithField("layer", cmp.Or(j.layer.DiffID, j.layer.Digest)).Debugf("unpacked %d bytes to %d files in %v",
 		j.layer.Size, r.res.Inodes, time.Since(began).Round(time.Millisecond))
 	return r, nil
 }
@@ -170,7 +194,7 @@ func (j *job) publishForChain(ctx context.Context, r *raw) (*stored, error) {
 		_ = s.discard(s.path("staging", r.name), newName())
 		return nil, err
 	}
-	return s.publishLayer(r, chainKey(j.chain))
+	return s.publishLayer(r, j.keys.chain)
 }
 
 // publishLayer moves r to the layers, with one reference for the caller.

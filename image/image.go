@@ -1,4 +1,4 @@
-// Package image owns images and root filesystems: it resolves a name, pulls
+// Package image owns images, artifacts and root filesystems: it resolves a name, pulls
 // once for all who ask, keeps layers as overlay lower directories, mounts and
 // unmounts container roots, and removes what nobody uses. It knows nothing of
 // pods: a root is held under a key that the caller chooses.
@@ -6,6 +6,7 @@ package image
 
 import (
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -13,18 +14,22 @@ import (
 )
 
 // ID is the digest of an image's config, "sha256:...": the one name of an
-// image in every answer.
+// image in every answer. Artifacts often have the same empty config: theirs is
+// the digest of the manifest.
 type ID = digest.Digest
 
-// Image is one image in the store. Values are snapshots: callers may keep but
-// not change them.
+// Image is one image or artifact in the store. Values are snapshots: callers
+// may keep but not change them.
 type Image struct {
 	ID      ID
 	Tags    []string // "registry/repository:tag"
 	Digests []string // "registry/repository@sha256:..."
 	Size    uint64   // bytes on the registry: config and compressed layers
-	Config  v1.Image
+	Config  v1.Image // zero for an artifact
 	Pinned  bool
+	// ArtifactType says what an artifact is: it can be viewed, but not mounted
+	// as a root filesystem. "" for an image.
+	ArtifactType string
 	// PulledAt is when the image came to this node.
 	PulledAt time.Time
 }
@@ -53,6 +58,8 @@ type MountOptions struct {
 	Target string // an existing empty directory
 	// UserNS maps the owners of files; nil leaves them.
 	UserNS *UserNamespace
+	// Namespace is as in PullOptions: its policy has to allow the image.
+	Namespace string
 }
 
 // UserNamespace is one in which containers see an image's files as their own.
@@ -69,7 +76,9 @@ type ViewOptions struct {
 	Image   ID
 	SubPath string // relative to the image's root; never leaves it
 	Target  string
-	UserNS  *UserNamespace // as in MountOptions
+	// UserNS and Namespace are as in MountOptions.
+	UserNS    *UserNamespace
+	Namespace string
 }
 
 // Usage of a file system tree.
@@ -98,6 +107,8 @@ var (
 	ErrInvalid = errors.New("invalid image")
 	// ErrDenied: the registry refused the credentials, or policy.json the image.
 	ErrDenied = errors.New("access to the image denied")
+	// ErrUntrusted is the ErrDenied of policy.json.
+	ErrUntrusted = fmt.Errorf("%w by the signature policy", ErrDenied)
 	// ErrUnavailable: the registry cannot be reached; a retry may help.
 	ErrUnavailable = errors.New("registry unavailable")
 	// ErrNoSpace: the disk is full.

@@ -25,7 +25,7 @@ import (
 // Errors wrap ErrNotFound if there is no such image, ErrDenied if the signature
 // policy demands more of it by now than when it was pulled.
 func (s *Store) Mount(ctx context.Context, o MountOptions) error {
-	err := s.mount(ctx, o.Key, o.Image, record.Mount{Target: o.Target, Writable: true}, func(st overlay.Stack, root string) error {
+	err := s.mount(ctx, holder{o.Key, o.Namespace}, o.Image, record.Mount{Target: o.Target, Writable: true}, func(st overlay.Stack, root string) error {
 		st.Upper, st.Work = s.upperDir(o.Key), s.path("containers", o.Key, "work")
 		for _, dir := range []string{st.Upper, st.Work} {
 			if err := os.RemoveAll(dir); err != nil {
@@ -50,7 +50,7 @@ func (s *Store) Mount(ctx context.Context, o MountOptions) error {
 // Errors wrap ErrNotFound if there is no such image, ErrInvalid if it has no
 // such path, ErrDenied as for Mount.
 func (s *Store) View(ctx context.Context, o ViewOptions) error {
-	err := s.mount(ctx, o.Key, o.Image, record.Mount{Target: o.Target}, func(st overlay.Stack, root string) error {
+	err := s.mount(ctx, holder{o.Key, o.Namespace}, o.Image, record.Mount{Target: o.Target}, func(st overlay.Stack, root string) error {
 		if root != "" && root != st.Lowers[0] {
 			cover := s.path("containers", o.Key, "root-"+filepath.Base(root))
 			if err := makeRoot(cover, root, nil); err != nil && !errors.Is(err, fs.ErrExist) {
@@ -114,13 +114,17 @@ func (s *Store) viewPath(st overlay.Stack, o ViewOptions) error {
 	return errors.Join(err, overlay.Unmount(whole), os.Remove(whole))
 }
 
+// holder is who a mount is for.
+type holder struct{ key, namespace string }
+
 // mount takes the lease and calls attach with the layers and what rootOf says of
 // them. The lease is recorded first, so that
 // a crash in between leaves nothing that Keep would not find.
-func (s *Store) mount(ctx context.Context, key string, id ID, m record.Mount, attach func(st overlay.Stack, root string) error) error {
+func (s *Store) mount(ctx context.Context, who holder, id ID, m record.Mount, attach func(st overlay.Stack, root string) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+	key := who.key
 	if key == "" || key != filepath.Base(key) || strings.HasPrefix(key, ".") {
 		return &classed{class: ErrInvalid, err: fmt.Errorf("%q cannot be a key", key)}
 	}
@@ -138,7 +142,7 @@ func (s *Store) mount(ctx context.Context, key string, id ID, m record.Mount, at
 	if !ok {
 		return fmt.Errorf("image %s: %w", id, ErrNotFound)
 	}
-	if err := s.client.StillAllowed(e.accepted); err != nil {
+	if err := s.mountable(e, who.namespace, m.Writable); err != nil {
 		s.releaseLayers(e.layers...)
 		return err
 	}
@@ -152,6 +156,14 @@ func (s *Store) mount(ctx context.Context, key string, id ID, m record.Mount, at
 		return errors.Join(err, s.drop(key, l, func(h held) bool { return h.Target == m.Target }))
 	}
 	return nil
+}
+
+// mountable says whether the image may be mounted for a pod of namespace.
+func (s *Store) mountable(e *entry, namespace string, writable bool) error {
+	if writable && e.ArtifactType != "" {
+		return &classed{class: ErrInvalid, err: fmt.Errorf("%s is an artifact of type %q: it can be a volume, but not run", e.ID, e.ArtifactType)}
+	}
+	return s.client.StillAllowed(e.accepted, namespace)
 }
 
 // emptyDirs stand in where an image has fewer layers than overlay wants.

@@ -11,7 +11,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/opencontainers/image-spec/identity"
 	"go.podman.io/image/v5/docker/reference"
 	"golang.org/x/sync/errgroup"
 
@@ -98,7 +97,7 @@ type traffic struct {
 // references each. What is missing is read from blob. The first failure stops all. The layers that are there are
 // returned also with an error; the caller releases them.
 func (s *Store) fetchLayers(ctx context.Context, c *registry.Content, blob func(ctx context.Context, i int) (io.ReadCloser, error)) ([]*stored, traffic, error) {
-	chains := identity.ChainIDs(slices.Clone(c.Image.RootFS.DiffIDs))
+	keys := layerKeys(c)
 	layers := make([]*stored, len(c.Layers))
 	fetched := make([]bool, len(c.Layers))
 	ready := make([]chan struct{}, len(c.Layers))
@@ -109,7 +108,7 @@ func (s *Store) fetchLayers(ctx context.Context, c *registry.Content, blob func(
 	g.SetLimit(s.o.Layers) // a layer waits for those beneath alone, which are started first
 	for i, l := range c.Layers {
 		g.Go(func() error {
-			j := &job{store: s, layer: l, chain: chains[i]}
+			j := &job{store: s, layer: l, keys: keys[i]}
 			j.blob = func(ctx context.Context) (io.ReadCloser, error) { return blob(ctx, i) }
 			j.below = func(ctx context.Context) ([]*stored, error) { return below(ctx, layers[:i], ready[:i]) }
 			var err error
@@ -147,7 +146,7 @@ func below(ctx context.Context, layers []*stored, ready []chan struct{}) ([]*sto
 
 // pulled describes the image that was pulled.
 func pulled(remote *registry.Remote, asked reference.Named, layers []*stored) *entry {
-	e := newEntry(&remote.Content, layers, remote.Accepted)
+	e := newEntry(&remote.Content, layers, remote.Accepted...)
 	e.Digests = []string{remote.Ref.Name() + "@" + remote.Digest.String()}
 	if _, byDigest := remote.Ref.(reference.Canonical); !byDigest {
 		e.Tags = []string{remote.Ref.String()}
@@ -159,12 +158,12 @@ func pulled(remote *registry.Remote, asked reference.Named, layers []*stored) *e
 }
 
 // newEntry describes an image that has come now. It has no names yet.
-func newEntry(c *registry.Content, layers []*stored, accepted registry.Acceptance) *entry {
+func newEntry(c *registry.Content, layers []*stored, accepted ...registry.Acceptance) *entry {
 	return &entry{
-		Image:    Image{ID: c.ID, Size: c.Size, Config: c.Image, PulledAt: time.Now().Round(0)},
+		Image:    Image{ID: c.ID, Size: c.Size, Config: c.Image, PulledAt: time.Now().Round(0), ArtifactType: c.ArtifactType},
 		config:   c.Config,
 		layers:   layers,
-		accepted: []registry.Acceptance{accepted},
+		accepted: accepted,
 	}
 }
 
@@ -176,7 +175,7 @@ func (s *Store) commit(e *entry) error {
 	if old, ok := s.byID(e.ID); ok {
 		e.Tags, e.Digests, e.aliases = union(old.Tags, e.Tags), union(old.Digests, e.Digests), union(old.aliases, e.aliases)
 		e.PulledAt = old.PulledAt
-		e.accepted = accept(old.accepted, e.accepted[0])
+		e.accepted = accept(old.accepted, e.accepted)
 	}
 	if err := s.saveImage(e); err != nil {
 		return fmt.Errorf("cannot record the image: %w", err)
@@ -191,13 +190,15 @@ func (s *Store) commit(e *entry) error {
 	return nil
 }
 
-// accept adds a to what was accepted before, in the place of what was under the
-// same name.
-func accept(before []registry.Acceptance, a registry.Acceptance) []registry.Acceptance {
-	same := func(b registry.Acceptance) bool {
-		return b.Transport == a.Transport && slices.Equal(b.Scopes, a.Scopes)
+// accept adds now to what was accepted before, in the place of what was under
+// the same name.
+func accept(before, now []registry.Acceptance) []registry.Acceptance {
+	renewed := func(b registry.Acceptance) bool {
+		return slices.ContainsFunc(now, func(a registry.Acceptance) bool {
+			return b.Transport == a.Transport && slices.Equal(b.Scopes, a.Scopes)
+		})
 	}
-	return append(slices.DeleteFunc(slices.Clone(before), same), a)
+	return append(slices.DeleteFunc(slices.Clone(before), renewed), now...)
 }
 
 // union returns a and what b has beside it, sorted.

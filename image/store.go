@@ -28,9 +28,11 @@ type Options struct {
 	// RunDir keeps what is void after a reboot; best on a tmpfs.
 	RunDir string
 	// RegistriesConf and Policy are paths; "" stands for the places where the
-	// containers tools look.
+	// containers tools look. In PolicyDir <namespace>.json comes in the place of
+	// Policy for the pods of that namespace.
 	RegistriesConf string
 	Policy         string
+	PolicyDir      string
 	// AuthFile holds the credentials of pulls that bring none, in the form of
 	// containers-auth.json(5); "" stands for the places where the containers
 	// tools look. In AuthDir <namespace>.json comes before it for the pods of
@@ -112,7 +114,8 @@ func Open(o Options) (*Store, error) {
 		o.Log = logrus.NewEntry(logrus.StandardLogger())
 	}
 	client, err := registry.New(registry.Options{
-		RegistriesConf: o.RegistriesConf, Policy: o.Policy, AuthFile: o.AuthFile, AuthDir: o.AuthDir, Stall: o.Stall, Log: o.Log,
+		RegistriesConf: o.RegistriesConf, Policy: o.Policy, PolicyDir: o.PolicyDir,
+		AuthFile: o.AuthFile, AuthDir: o.AuthDir, Stall: o.Stall, Log: o.Log,
 	})
 	if err != nil {
 		return nil, err

@@ -54,7 +54,7 @@ func (b *building) mountRootfs(ctx context.Context) error {
 		return fmt.Errorf("cannot make the container's directory: %w", err)
 	}
 	err := m.o.Images.Mount(ctx, image.MountOptions{
-		Key: b.c.id, Image: b.image.ID, Target: target, UserNS: b.p.imageOwners(),
+		Key: b.c.id, Image: b.image.ID, Target: target, UserNS: b.p.imageOwners(), Namespace: b.input.Pod.Namespace,
 	})
 	if err != nil {
 		return fmt.Errorf("cannot mount the root filesystem: %w", err)
@@ -103,7 +103,7 @@ func (b *building) mountVolumes(ctx context.Context) error {
 		m := &b.made.Mounts[i]
 		img, err := images.Lookup(m.Image)
 		if err != nil {
-			return fmt.Errorf("cannot mount image %s on %s: %w", m.Image, m.ContainerPath, err)
+			return failure(ErrImageVolume, "cannot mount image %s on %s: %w", m.Image, m.ContainerPath, err)
 		}
 		target := b.c.bundle("volumes", strconv.Itoa(i))
 		if err := os.MkdirAll(target, 0o711); err != nil {
@@ -111,10 +111,10 @@ func (b *building) mountVolumes(ctx context.Context) error {
 		}
 		err = images.View(ctx, image.ViewOptions{
 			Key: volumeKey(b.c.id, i), Image: img.ID, SubPath: m.ImageSubPath, Target: target,
-			UserNS: b.p.imageOwners(),
+			UserNS: b.p.imageOwners(), Namespace: b.input.Pod.Namespace,
 		})
 		if err != nil {
-			return fmt.Errorf("cannot mount image %s on %s: %w", m.Image, m.ContainerPath, err)
+			return failure(ErrImageVolume, "cannot mount image %s on %s: %w", m.Image, m.ContainerPath, err)
 		}
 	}
 	return nil

@@ -116,6 +116,9 @@ func (p *pod) newBuilding(ctx context.Context, config *spec.Container) (*buildin
 	if err != nil {
 		return nil, err
 	}
+	if img.ArtifactType != "" {
+		return nil, failure(ErrInvalid, "%s is an artifact of type %q: it can be a volume, but not run", config.Image, img.ArtifactType)
+	}
 	r := p.Load()
 	b := &building{p: p, config: config, image: img, declared: declaredVolumes(img.Config.Config.Volumes, config.Mounts)}
 	signal, err := stopSignal(config.StopSignal, img.Config.Config.StopSignal)

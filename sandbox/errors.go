@@ -29,6 +29,9 @@ var (
 	ErrUnavailable = errors.New("unavailable")
 	// ErrNoSpace: a disk is full.
 	ErrNoSpace = errors.New("no space left")
+	// ErrImageVolume: a container's volume that is an image cannot be mounted;
+	// beside it there is why.
+	ErrImageVolume = errors.New("cannot mount an image as a volume")
 	// ErrTimeout: a command ran past its time and was killed.
 	ErrTimeout = errors.New("timed out")
 )

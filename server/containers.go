@@ -23,7 +23,7 @@ func (s *runtimeService) CreateContainer(ctx context.Context, req *runtimeapi.Cr
 	}
 	id, err := s.Pods.CreateContainer(ctx, req.GetPodSandboxId(), container)
 	if err != nil {
-		return nil, err
+		return nil, imageError(err)
 	}
 	return &runtimeapi.CreateContainerResponse{ContainerId: id}, nil
 }

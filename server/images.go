@@ -30,7 +30,7 @@ func (s *imageService) PullImage(ctx context.Context, req *runtimeapi.PullImageR
 	}
 	id, err := s.Images.Pull(ctx, options)
 	if err != nil {
-		return nil, pullError(err)
+		return nil, imageError(err)
 	}
 	return &runtimeapi.PullImageResponse{ImageRef: id.String()}, nil
 }
@@ -99,9 +99,10 @@ func (s *imageService) ImageStatus(_ context.Context, req *runtimeapi.ImageStatu
 // imageInfo is what "crictl inspecti" shows beside the status.
 func imageInfo(img *image.Image) (map[string]string, error) {
 	info, err := json.Marshal(struct {
-		PulledAt  time.Time `json:"pulledAt"`
-		ImageSpec v1.Image  `json:"imageSpec"`
-	}{img.PulledAt, img.Config})
+		PulledAt     time.Time `json:"pulledAt"`
+		ImageSpec    v1.Image  `json:"imageSpec"`
+		ArtifactType string    `json:"artifactType,omitempty"`
+	}{img.PulledAt, img.Config, img.ArtifactType})
 	return map[string]string{"info": string(info)}, err
 }
 

@@ -233,11 +233,28 @@ func TestStatusSaysWhatIsMissing(t *testing.T) {
 	}
 }
 
-func TestPullErrorNamesTheRegistry(t *testing.T) {
-	f := &fakeDomain{err: fmt.Errorf("cannot pull nginx: %w", image.ErrUnavailable)}
-	_, c := serve(t, testOptions(f))
-	_, err := c.images.PullImage(t.Context(), &runtimeapi.PullImageRequest{Image: &runtimeapi.ImageSpec{Image: "nginx"}})
-	if status.Code(err) != codes.Unavailable || !strings.HasPrefix(status.Convert(err).Message(), "RegistryUnavailable: ") {
+// TestWordsOfTheCRI: the kubelet finds them where it looks for them: in pulls at
+// the beginning of what its client makes of the error, in creations at that of
+// the message.
+func TestWordsOfTheCRI(t *testing.T) {
+	for word, cause := range map[string]error{
+		"RegistryUnavailable": image.ErrUnavailable, "SignatureValidationFailed": image.ErrUntrusted, "": image.ErrDenied,
+	} {
+		f := &fakeDomain{err: fmt.Errorf("cannot pull nginx: %w", cause)}
+		_, c := serve(t, testOptions(f))
+		_, err := c.images.PullImage(t.Context(), &runtimeapi.PullImageRequest{Image: &runtimeapi.ImageSpec{Image: "nginx"}})
+		s := status.Convert(err)
+		if word == "" {
+			if s.Code() != codes.PermissionDenied || !strings.HasPrefix(s.Message(), "cannot") {
+				t.Errorf("got %v", err)
+			}
+		} else if s.Code() != codes.Unknown || !strings.HasPrefix(s.Message(), word+": cannot") {
+			t.Errorf("%s: got %v", word, err)
+		}
+	}
+	both := fmt.Errorf("%w: %w", sandbox.ErrImageVolume, image.ErrNotFound)
+	if err := toStatus(t.Context(), imageError(both)); status.Code(err) != codes.NotFound ||
+		!strings.HasPrefix(status.Convert(err).Message(), "ImageVolumeMountFailed: ") {
 		t.Errorf("got %v", err)
 	}
 }

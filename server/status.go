@@ -22,6 +22,10 @@ var codeOf = []struct {
 	err  error
 	code codes.Code
 }{
+	// The kubelet takes note of the CRI's words if nothing comes before them,
+	// and its client puts the code there unless that is Unknown.
+	{crierrors.ErrRegistryUnavailable, codes.Unknown},
+	{crierrors.ErrSignatureValidationFailed, codes.Unknown},
 	{cri.ErrInvalid, codes.InvalidArgument},
 	{sandbox.ErrInvalid, codes.InvalidArgument},
 	{sandbox.ErrAmbiguous, codes.InvalidArgument},
@@ -72,11 +76,18 @@ func toStatus(ctx context.Context, err error) error {
 	return status.Error(codes.Internal, err.Error())
 }
 
-// pullError begins with the word by which the kubelet tells its users that the
-// registry, and not the node, is in trouble.
-func pullError(err error) error {
-	if errors.Is(err, image.ErrUnavailable) {
-		return fmt.Errorf("%w: %w", crierrors.ErrRegistryUnavailable, err)
+// imageError begins with the word by which the kubelet tells its users that the
+// registry is in trouble, that an image is not trusted, or that one cannot be a
+// volume.
+func imageError(err error) error {
+	for _, known := range []struct{ err, word error }{
+		{sandbox.ErrImageVolume, crierrors.ErrImageVolumeMountFailed},
+		{image.ErrUntrusted, crierrors.ErrSignatureValidationFailed},
+		{image.ErrUnavailable, crierrors.ErrRegistryUnavailable},
+	} {
+		if errors.Is(err, known.err) {
+			return fmt.Errorf("%w: %w", known.word, err)
+		}
 	}
 	return err
 }

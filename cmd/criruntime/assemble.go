@@ -120,6 +120,7 @@ func (d *parts) openImages(context.Context) (err error) {
 		RunDir:         filepath.Join(d.conf.State, "images"),
 		RegistriesConf: d.conf.Image.RegistriesConf,
 		Policy:         d.conf.Image.Policy,
+		PolicyDir:      d.conf.Image.PolicyDir,
 		AuthFile:       d.conf.Image.AuthFile,
 		AuthDir:        d.conf.Image.AuthDir,
 		Pinned:         d.conf.Image.Pinned,

@@ -58,9 +58,11 @@ func (a *Archive) described(d v1.Descriptor) (*Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	config, err := a.verified(man.ConfigInfo().Digest)
-	if err != nil {
-		return nil, err
+	var config []byte
+	if man.ArtifactType == "" {
+		if config, err = a.verified(man.ConfigInfo().Digest); err != nil {
+			return nil, err
+		}
 	}
 	if img.Content, err = registry.NewContent(config, man); err != nil {
 		return nil, err

@@ -168,14 +168,22 @@ func blame(err error, plain *pipe) error {
 }
 
 func verify(want Want, blob, archived *meter) error {
+	if err := verifyBlob(want, blob); err != nil {
+		return err
+	}
+	if got := digest.NewDigest(digest.SHA256, archived.hash); got != want.DiffID {
+		return fmt.Errorf("%w: its content has digest %s, but the config says %s", ErrInvalid, got, want.DiffID)
+	}
+	return nil
+}
+
+// verifyBlob checks what was served.
+func verifyBlob(want Want, blob *meter) error {
 	if want.Size >= 0 && blob.n != want.Size {
 		return fmt.Errorf("%w: %d bytes instead of %d", ErrInvalid, blob.n, want.Size)
 	}
 	if got := digest.NewDigest(digest.SHA256, blob.hash); want.Digest != "" && got != want.Digest {
 		return fmt.Errorf("%w: the blob has digest %s instead of %s", ErrInvalid, got, want.Digest)
-	}
-	if got := digest.NewDigest(digest.SHA256, archived.hash); got != want.DiffID {
-		return fmt.Errorf("%w: its content has digest %s, but the config says %s", ErrInvalid, got, want.DiffID)
 	}
 	return nil
 }

@@ -33,7 +33,8 @@ type Layer struct {
 	Root    bool `json:",omitempty"` // says what attributes the root has
 }
 
-// Image is one image: its names, its config and the keys of its layers.
+// Image is one image or artifact: its names, its config and the keys of its
+// layers.
 type Image struct {
 	Version  int
 	Boot     string `json:",omitempty"` // as in Layer
@@ -42,14 +43,16 @@ type Image struct {
 	Digests  []string
 	Aliases  []string `json:",omitempty"` // short names that were pulled
 	Size     uint64
-	Config   []byte   // as pulled: its digest is the ID
+	Config   []byte   // as pulled: its digest is the ID; the manifest of an artifact
 	Layers   []string // keys, bottom first
 	PulledAt time.Time
 	Accepted []Acceptance `json:",omitempty"`
+	// ArtifactType is set for an artifact, whose layers are its files.
+	ArtifactType string `json:",omitempty"`
 }
 
-// Acceptance is why the signature policy lets an image run, one for each name
-// that it was pulled by.
+// Acceptance is why a signature policy lets an image run, one for each name
+// that it was pulled by and each set of requirements.
 type Acceptance struct {
 	Transport    string
 	Scopes       []string

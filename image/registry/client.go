@@ -26,8 +26,10 @@ type Options struct {
 	RegistriesConf string
 	// Policy is the path of policy.json, "" for the places that
 	// containers-policy.json(5) names. Without a file anywhere every image is
-	// accepted.
-	Policy string
+	// accepted. PolicyDir may hold a <namespace>.json that counts in its place;
+	// "" for none.
+	Policy    string
+	PolicyDir string
 	// AuthFile is the path of the credentials for pulls that bring none, ""
 	// for the places that containers-auth.json(5) names. AuthDir may hold a
 	// <namespace>.json that comes before it; "" for none.
@@ -65,8 +67,10 @@ func New(o Options) (*Client, error) {
 	if err := c.Reload(); err != nil {
 		return nil, err
 	}
-	if _, err := c.readPolicy(); err != nil {
-		return nil, err
+	for _, namespace := range append(c.namespaces(), "") {
+		if _, err := c.readPolicy(namespace); err != nil {
+			return nil, err
+		}
 	}
 	return c, nil
 }
@@ -80,15 +84,15 @@ type Auth struct {
 	ServerAddress string
 }
 
-// authFile is where the credentials are of pulls that bring none. A namespace
-// is a DNS label; what is none has no file.
-func (c *Client) authFile(namespace string) string {
-	if c.o.AuthDir == "" || !dnsLabel.MatchString(namespace) {
-		return c.o.AuthFile
+// ofNamespace is the file in dir for the pods of namespace, or else general. A
+// namespace is a DNS label; what is none has no file.
+func ofNamespace(dir, namespace, general string) string {
+	if dir == "" || !dnsLabel.MatchString(namespace) {
+		return general
 	}
-	path := filepath.Join(c.o.AuthDir, namespace+".json")
+	path := filepath.Join(dir, namespace+".json")
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
-		return c.o.AuthFile
+		return general
 	}
 	return path
 }
@@ -131,9 +135,8 @@ func serverHost(address string) string {
 // DockerAuthConfig is set.
 func (c *Client) system(ref reference.Named, auth *Auth, namespace string) *types.SystemContext {
 	sys := &types.SystemContext{
-		AuthFilePath:             c.authFile(namespace),
+		AuthFilePath:             ofNamespace(c.o.AuthDir, namespace, c.o.AuthFile),
 		SystemRegistriesConfPath: c.o.RegistriesConf,
-		SignaturePolicyPath:      c.o.Policy,
 		DockerRegistryUserAgent:  "criruntime",
 	}
 	mode := types.ShortNameModeDisabled // never ask on a terminal

@@ -25,6 +25,8 @@ var (
 	ErrNotFound = errors.New("not found at the registry")
 	// ErrDenied: the registry refused the credentials, or the policy the image.
 	ErrDenied = errors.New("access denied")
+	// ErrUntrusted is the ErrDenied of the policy.
+	ErrUntrusted = fmt.Errorf("%w by the signature policy", ErrDenied)
 	// ErrUnavailable: the registry does not answer as it should; a retry may help.
 	ErrUnavailable = errors.New("registry unavailable")
 	// ErrInvalid: a name, manifest or config is malformed, or does not match

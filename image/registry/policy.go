@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -18,7 +19,7 @@ import (
 	"go.podman.io/storage/pkg/configfile"
 )
 
-// Acceptance says which part of the policy an image was accepted by. Signatures
+// Acceptance says which part of a policy an image was accepted by. Signatures
 // are at the registry, so that they cannot be looked at again when a container
 // is made; but as long as the policy demands the same of the same image, which
 // its digest is, they still prove it.
@@ -29,39 +30,79 @@ type Acceptance struct {
 	Requirements string
 }
 
-// readPolicy reads policy.json anew, so that a change counts from the next
-// pull and the next container.
-func (c *Client) readPolicy() (*signature.Policy, error) {
-	p, err := signature.DefaultPolicy(&types.SystemContext{SignaturePolicyPath: c.o.Policy})
-	if errors.Is(err, configfile.ErrConfigFileNotFound) && c.o.Policy == "" {
+// readPolicy reads the policy for the pods of namespace anew, so that a change
+// counts from the next pull and the next container.
+func (c *Client) readPolicy(namespace string) (*signature.Policy, error) {
+	path := ofNamespace(c.o.PolicyDir, namespace, c.o.Policy)
+	p, err := signature.DefaultPolicy(&types.SystemContext{SignaturePolicyPath: path})
+	if errors.Is(err, configfile.ErrConfigFileNotFound) && path == "" {
 		c.openPolicy.Do(func() {
 			c.o.Log.Info("no policy.json found: images are accepted without signatures")
 		})
 		return &signature.Policy{Default: signature.PolicyRequirements{signature.NewPRInsecureAcceptAnything()}}, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%w: cannot read the signature policy: %v", ErrDenied, err)
+		return nil, fmt.Errorf("%w: cannot read it: %v", ErrUntrusted, err)
 	}
 	return p, nil
 }
 
-// allow asks policy.json whether img may run.
-func (c *Client) allow(ctx context.Context, img *image.UnparsedImage, secrets []string) (Acceptance, error) {
+// allow asks the policy for namespace whether img may run, and what the
+// policies for the others say about it: containers of their pods may find it
+// there.
+func (c *Client) allow(ctx context.Context, img *image.UnparsedImage, namespace string, secrets []string) ([]Acceptance, error) {
+	p, err := c.readPolicy(namespace)
+	if err != nil {
+		return nil, err
+	}
+	a, err := evaluate(ctx, img, p, secrets)
+	if err != nil {
+		return nil, err
+	}
+	all := []Acceptance{a}
+	for _, other := range c.namespaces() {
+		p, err := c.readPolicy(other)
+		if err != nil {
+			continue // whoever needs it is told
+		}
+		if a, err := evaluate(ctx, img, p, secrets); err == nil && !slices.ContainsFunc(all, a.equal) {
+			all = append(all, a)
+		}
+	}
+	return all, nil
+}
+
+// namespaces are those with a policy of their own, and "" for all others.
+func (c *Client) namespaces() []string {
+	if c.o.PolicyDir == "" {
+		return nil
+	}
+	all := []string{""}
+	paths, _ := filepath.Glob(filepath.Join(c.o.PolicyDir, "*.json")) // the pattern is good
+	for _, path := range paths {
+		all = append(all, strings.TrimSuffix(filepath.Base(path), ".json"))
+	}
+	return all
+}
+
+func (a *Acceptance) equal(b Acceptance) bool {
+	return a.Transport == b.Transport && slices.Equal(a.Scopes, b.Scopes) && a.Requirements == b.Requirements
+}
+
+// evaluate asks one policy whether img may run.
+func evaluate(ctx context.Context, img *image.UnparsedImage, p *signature.Policy, secrets []string) (Acceptance, error) {
 	ref := img.Reference()
 	a := Acceptance{
 		Transport: ref.Transport().Name(),
 		Scopes:    append([]string{ref.PolicyConfigurationIdentity()}, ref.PolicyConfigurationNamespaces()...),
 	}
-	p, err := c.readPolicy()
-	if err != nil {
-		return a, err
-	}
+	var err error
 	if a.Requirements, _, err = a.demands(p); err != nil {
 		return a, err
 	}
 	policy, err := signature.NewPolicyContext(p)
 	if err != nil {
-		return a, fmt.Errorf("%w: cannot use the signature policy: %v", ErrDenied, err)
+		return a, fmt.Errorf("%w: cannot use it: %v", ErrUntrusted, err)
 	}
 	defer policy.Destroy()
 	if ok, err := policy.IsRunningImageAllowed(ctx, img); !ok {
@@ -71,16 +112,16 @@ func (c *Client) allow(ctx context.Context, img *image.UnparsedImage, secrets []
 		if class := answerClass(err); class == ErrUnavailable || isNetwork(err) || ctx.Err() != nil {
 			return a, classify(ctx, err, ErrUnavailable, secrets)
 		}
-		return a, fmt.Errorf("%w: the signature policy rejects it: %s", ErrDenied, redact(err.Error(), secrets))
+		return a, fmt.Errorf("%w: %s", ErrUntrusted, redact(err.Error(), secrets))
 	}
 	return a, nil
 }
 
-// AllowUnsigned asks policy.json about an image that has no signatures: it is
-// accepted where none is demanded.
+// AllowUnsigned asks the policy for all namespaces about an image that has no
+// signatures: it is accepted where none is demanded.
 func (c *Client) AllowUnsigned(transport string, scopes []string) (Acceptance, error) {
 	a := Acceptance{Transport: transport, Scopes: scopes}
-	p, err := c.readPolicy()
+	p, err := c.readPolicy("")
 	if err != nil {
 		return a, err
 	}
@@ -89,15 +130,16 @@ func (c *Client) AllowUnsigned(transport string, scopes []string) (Acceptance, e
 		return a, err
 	}
 	if !free {
-		return a, fmt.Errorf("%w: the signature policy rejects it: a %s has no signatures", ErrDenied, transport)
+		return a, fmt.Errorf("%w: a %s has no signatures", ErrUntrusted, transport)
 	}
 	return a, nil
 }
 
-// StillAllowed asks policy.json about an image again that was accepted, under
-// any number of names, before. One that counts is enough.
-func (c *Client) StillAllowed(accepted []Acceptance) error {
-	p, err := c.readPolicy()
+// StillAllowed asks the policy for namespace about an image again that was
+// accepted, under any number of names and by any number of policies, before. One
+// that counts is enough.
+func (c *Client) StillAllowed(accepted []Acceptance, namespace string) error {
+	p, err := c.readPolicy(namespace)
 	if err != nil {
 		return err
 	}
@@ -110,7 +152,7 @@ func (c *Client) StillAllowed(accepted []Acceptance) error {
 			return nil
 		}
 	}
-	return fmt.Errorf("%w: the signature policy demands what it did not when the image was pulled; pull it again", ErrDenied)
+	return fmt.Errorf("%w: it demands what it did not when the image was pulled; pull it again", ErrUntrusted)
 }
 
 // demands is a digest of what p demands of the image, and whether that is
@@ -122,7 +164,7 @@ func (a *Acceptance) demands(p *signature.Policy) (sum string, free bool, err er
 		err = json.Unmarshal(text, &parsed)
 	}
 	if err != nil {
-		return "", false, fmt.Errorf("%w: cannot read the signature policy: %v", ErrDenied, err)
+		return "", false, fmt.Errorf("%w: cannot read it: %v", ErrUntrusted, err)
 	}
 	h := sha256.New()
 	h.Write(text)

@@ -160,6 +160,8 @@ func FuzzManifest(f *testing.F) {
 		f.Add(i, []byte(`{"schemaVersion":2,"mediaType":"`+kind+`","config":{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"`+someDigest+`","size":2},"layers":[{"mediaType":"application/vnd.oci.image.layer.v1.tar+gzip","digest":"`+someDigest+`","size":-5}]}`))
 		f.Add(i, []byte(`{"schemaVersion":2,"manifests":[{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"sha256:x","size":1,"platform":{"os":"linux","architecture":"amd64"}}]}`))
 		f.Add(i, []byte(`{"schemaVersion":1,"fsLayers":[]}`))
+		f.Add(i, artifact(f, "a", "dir/b"))
+		f.Add(i, artifact(f, "../a"))
 		f.Add(i, []byte(`{`))
 	}
 	f.Fuzz(func(t *testing.T, kind int, blob []byte) {
@@ -174,8 +176,17 @@ func FuzzManifest(f *testing.F) {
 			}
 			return
 		}
-		if c, err := NewContent([]byte("{}"), man); err == nil && len(c.Layers) != 0 {
+		c, err := NewContent([]byte("{}"), man)
+		if man.ArtifactType == "" && err == nil && len(c.Layers) != 0 {
 			t.Errorf("layers %v without a config", c.Layers)
+		}
+		if man.ArtifactType == "" || err != nil {
+			return
+		}
+		for _, l := range c.Layers {
+			if !filepath.IsLocal(l.Title) || filepath.Clean(l.Title) != l.Title || l.Title == "." || l.Size < 0 {
+				t.Errorf("file %+v", l)
+			}
 		}
 	})
 }
@@ -221,19 +232,19 @@ func TestSignatureStaysGood(t *testing.T) {
 		t.Fatal(err)
 	}
 	a := Acceptance{Transport: "docker", Scopes: []string{"a.test/app:1", "a.test/app", "a.test"}}
-	p, err := c.readPolicy()
+	p, err := c.readPolicy("")
 	if err != nil {
 		t.Fatal(err)
 	}
 	if a.Requirements, _, err = a.demands(p); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.StillAllowed([]Acceptance{{Transport: "oci-archive"}, a}); err != nil {
+	if err := c.StillAllowed([]Acceptance{{Transport: "oci-archive"}, a}, ""); err != nil {
 		t.Errorf("unchanged: %v", err)
 	}
 	refused := func(what string) {
 		t.Helper()
-		if err := c.StillAllowed([]Acceptance{a}); !errors.Is(err, ErrDenied) || !strings.Contains(err.Error(), "pull it again") {
+		if err := c.StillAllowed([]Acceptance{a}, ""); !errors.Is(err, ErrDenied) || !strings.Contains(err.Error(), "pull it again") {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
@@ -243,10 +254,10 @@ func TestSignatureStaysGood(t *testing.T) {
 	write(key, "two")
 	refused("another key")
 	write(key, "one")
-	if err := c.StillAllowed([]Acceptance{a}); err != nil {
+	if err := c.StillAllowed([]Acceptance{a}, ""); err != nil {
 		t.Errorf("as before: %v", err)
 	}
-	if err := c.StillAllowed(nil); !errors.Is(err, ErrDenied) {
+	if err := c.StillAllowed(nil, ""); !errors.Is(err, ErrDenied) {
 		t.Errorf("never accepted: %v", err)
 	}
 	if _, err := c.AllowUnsigned("docker-archive", []string{""}); !errors.Is(err, ErrDenied) {

@@ -24,20 +24,25 @@ const maxConfig = 8 << 20
 
 var errNoAnswer = errors.New("the registry took too long to answer")
 
-// Layer is one layer of a remote image.
+// Layer is one layer of an image, or one file of an artifact.
 type Layer struct {
 	Digest digest.Digest // of the blob, "" if not known
 	Size   int64         // of the blob in bytes, -1 if the manifest does not say
 	DiffID digest.Digest // of the archive inside, from the config
+	// Title is where the file of an artifact belongs, clean and relative. "" for
+	// a layer of an image.
+	Title string
 }
 
-// Content is what an image consists of.
+// Content is what an image or an artifact consists of.
 type Content struct {
-	Config []byte        // verified against its digest
+	Config []byte        // verified against its digest; the manifest of an artifact
 	ID     digest.Digest // of Config
 	Image  v1.Image      // Config parsed
 	Layers []Layer       // bottom first
 	Size   uint64        // bytes of the config and of all blobs
+	// ArtifactType is what an artifact says it is, "" for an image.
+	ArtifactType string
 }
 
 // Remote is an image at a registry: all that is known before the layers are
@@ -46,8 +51,8 @@ type Remote struct {
 	Ref    reference.Named // full name with tag or digest
 	Digest digest.Digest   // of the manifest or index that the name points to
 	Content
-	// Accepted is why the policy lets it run.
-	Accepted Acceptance
+	// Accepted is why the policies let it run.
+	Accepted []Acceptance
 
 	src     types.ImageSource
 	stall   stallPolicy
@@ -105,14 +110,14 @@ func (c *Client) open(ctx context.Context, ref reference.Named, auth *Auth, name
 	if err != nil {
 		return nil, err
 	}
-	if r.Accepted, err = c.allow(ctx, chosen, r.secrets); err != nil {
+	if r.Accepted, err = c.allow(ctx, chosen, namespace, r.secrets); err != nil {
 		return nil, err
 	}
 	return r, r.readContent(ctx, man)
 }
 
 // choose fetches the manifest, through the index if there is one.
-func (r *Remote) choose(ctx context.Context, sys *types.SystemContext) (*image.UnparsedImage, manifest.Manifest, error) {
+func (r *Remote) choose(ctx context.Context, sys *types.SystemContext) (*image.UnparsedImage, *Manifest, error) {
 	chosen := image.UnparsedInstance(r.src, nil)
 	blob, kind, err := chosen.Manifest(ctx)
 	if err != nil { // fetched already, so it does not match its digest
@@ -162,8 +167,18 @@ func ChooseInstance(blob []byte, kind string, sys *types.SystemContext) (digest.
 	return instance, nil
 }
 
-// ParseManifest refuses what is not the manifest of an image.
-func ParseManifest(blob []byte, kind string) (manifest.Manifest, error) {
+// Manifest is that of an image or an artifact.
+type Manifest struct {
+	manifest.Manifest
+	// ArtifactType is "" for an image.
+	ArtifactType string
+
+	blob []byte
+}
+
+// ParseManifest refuses what is the manifest of neither an image nor an
+// artifact.
+func ParseManifest(blob []byte, kind string) (*Manifest, error) {
 	switch kind {
 	case v1.MediaTypeImageManifest, manifest.DockerV2Schema2MediaType:
 	case manifest.DockerV2Schema1MediaType, manifest.DockerV2Schema1SignedMediaType:
@@ -177,16 +192,23 @@ func ParseManifest(blob []byte, kind string) (manifest.Manifest, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: cannot parse the manifest: %v", ErrInvalid, err)
 	}
-	switch t := man.ConfigInfo().MediaType; t {
-	case v1.MediaTypeImageConfig, manifest.DockerV2Schema2ConfigMediaType:
-		return man, nil
-	default:
-		return nil, fmt.Errorf("%w: it is an artifact of type %q, not an image", ErrInvalid, t)
+	m := &Manifest{Manifest: man, ArtifactType: artifactType(man), blob: blob}
+	if t := man.ConfigInfo().MediaType; m.ArtifactType == "" && !isImageConfig(t) {
+		return nil, fmt.Errorf("%w: it is of type %q, not an image", ErrInvalid, t)
 	}
+	return m, nil
 }
 
-// readContent fetches the config and checks all.
-func (r *Remote) readContent(ctx context.Context, man manifest.Manifest) error {
+func isImageConfig(mediaType string) bool {
+	return mediaType == v1.MediaTypeImageConfig || mediaType == manifest.DockerV2Schema2ConfigMediaType
+}
+
+// readContent fetches the config of an image and checks all.
+func (r *Remote) readContent(ctx context.Context, man *Manifest) (err error) {
+	if man.ArtifactType != "" {
+		r.Content, err = NewContent(nil, man)
+		return err
+	}
 	info := man.ConfigInfo()
 	if err := checkDigest(info.Digest); err != nil {
 		return err
@@ -208,8 +230,12 @@ func (r *Remote) readContent(ctx context.Context, man manifest.Manifest) error {
 }
 
 // NewContent checks a manifest and the config that it names, and pairs the
-// blobs of the one with the DiffIDs of the other.
-func NewContent(config []byte, man manifest.Manifest) (Content, error) {
+// blobs of the one with the DiffIDs of the other. The config of an artifact is
+// not asked for.
+func NewContent(config []byte, man *Manifest) (Content, error) {
+	if man.ArtifactType != "" {
+		return newArtifact(man)
+	}
 	c := Content{Config: config, ID: digest.FromBytes(config), Size: uint64(len(config))}
 	if want := man.ConfigInfo().Digest; c.ID != want {
 		return c, fmt.Errorf("%w: the config has digest %s instead of %s", ErrInvalid, c.ID, want)

@@ -13,7 +13,11 @@ import (
 	"github.com/criruntime/criruntime/image"
 )
 
-// Image is an image in a list or a status.
+// ArtifactType is the annotation that tells artifacts from images: what it is.
+const ArtifactType = "criruntime.artifact-type"
+
+// Image is an image or an artifact in a list or a status. Artifacts stand in the
+// list of images because the kubelet removes those alone to make room.
 func Image(img *image.Image) *runtimeapi.Image {
 	out := &runtimeapi.Image{
 		Id:          img.ID.String(),
@@ -21,6 +25,9 @@ func Image(img *image.Image) *runtimeapi.Image {
 		RepoDigests: img.Digests,
 		Size:        img.Size,
 		Pinned:      img.Pinned,
+	}
+	if img.ArtifactType != "" {
+		out.Spec = &runtimeapi.ImageSpec{Image: img.ID.String(), Annotations: map[string]string{ArtifactType: img.ArtifactType}}
 	}
 	// The image's user is "user[:group]" by number or by name.
 	user, _, _ := strings.Cut(img.Config.Config.User, ":")

@@ -267,6 +267,39 @@ func (s *Server) Push(img Image) Pushed {
 	return out
 }
 
+// Artifact describes an artifact to push.
+type Artifact struct {
+	Name  string // "repository:tag"
+	Type  string
+	Files []ArtifactFile
+}
+
+// ArtifactFile is the title and the data of one blob. The title "-" leaves it
+// without one.
+type ArtifactFile [2]string
+
+// PushArtifact stores an artifact. Its ID is its manifest's digest.
+func (s *Server) PushArtifact(a Artifact) Pushed {
+	out := Pushed{Kind: v1.MediaTypeImageManifest}
+	man := v1.Manifest{
+		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: out.Kind, ArtifactType: a.Type, Config: v1.DescriptorEmptyJSON,
+	}
+	s.PutBlob(v1.DescriptorEmptyJSON.Data, "")
+	for _, f := range a.Files {
+		title, data := f[0], []byte(f[1])
+		d := v1.Descriptor{MediaType: "application/octet-stream", Digest: s.PutBlob(data, ""), Size: int64(len(data))}
+		if title != "-" {
+			d.Annotations = map[string]string{v1.AnnotationTitle: title}
+		}
+		out.Blobs = append(out.Blobs, d.Digest)
+		man.Layers = append(man.Layers, d)
+	}
+	out.Data = s.encode(man)
+	out.Manifest = s.PutManifest(a.Name, out.Kind, out.Data)
+	out.ID = out.Manifest
+	return out
+}
+
 // PushIndex stores an index under name. Each part is for the platform
 // "os/arch" that it is keyed by.
 func (s *Server) PushIndex(name string, parts map[string]Pushed) digest.Digest {
