@@ -64,6 +64,7 @@ type Image struct {
 	RegistriesConf string        `toml:"registries_conf"`
 	Policy         string        `toml:"policy"`
 	PolicyDir      string        `toml:"policy_dir"`
+	RegistriesDir  string        `toml:"registries_dir"`
 	AuthFile       string        `toml:"auth_file"`
 	AuthDir        string        `toml:"auth_dir"`
 	Pinned         []string      `toml:"pinned"`

@@ -44,6 +44,7 @@ func (c *Config) validate() []fault {
 	v.file("image.registries_conf", c.Image.RegistriesConf)
 	v.file("image.policy", c.Image.Policy)
 	v.file("image.policy_dir", c.Image.PolicyDir)
+	v.file("image.registries_dir", c.Image.RegistriesDir)
 	v.file("image.auth_file", c.Image.AuthFile)
 	v.file("image.auth_dir", c.Image.AuthDir)
 	v.file("image.preload_dir", c.Image.PreloadDir)

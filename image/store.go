@@ -33,6 +33,9 @@ type Options struct {
 	RegistriesConf string
 	Policy         string
 	PolicyDir      string
+	// RegistriesDir says where signatures are, as containers-registries.d(5); ""
+	// stands for the usual places.
+	RegistriesDir string
 	// AuthFile holds the credentials of pulls that bring none, in the form of
 	// containers-auth.json(5); "" stands for the places where the containers
 	// tools look. In AuthDir <namespace>.json comes before it for the pods of
@@ -114,7 +117,7 @@ func Open(o Options) (*Store, error) {
 		o.Log = logrus.NewEntry(logrus.StandardLogger())
 	}
 	client, err := registry.New(registry.Options{
-		RegistriesConf: o.RegistriesConf, Policy: o.Policy, PolicyDir: o.PolicyDir,
+		RegistriesConf: o.RegistriesConf, Policy: o.Policy, PolicyDir: o.PolicyDir, RegistriesDir: o.RegistriesDir,
 		AuthFile: o.AuthFile, AuthDir: o.AuthDir, Stall: o.Stall, Log: o.Log,
 	})
 	if err != nil {

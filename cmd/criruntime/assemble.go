@@ -121,6 +121,7 @@ func (d *parts) openImages(context.Context) (err error) {
 		RegistriesConf: d.conf.Image.RegistriesConf,
 		Policy:         d.conf.Image.Policy,
 		PolicyDir:      d.conf.Image.PolicyDir,
+		RegistriesDir:  d.conf.Image.RegistriesDir,
 		AuthFile:       d.conf.Image.AuthFile,
 		AuthDir:        d.conf.Image.AuthDir,
 		Pinned:         d.conf.Image.Pinned,

@@ -30,6 +30,9 @@ type Options struct {
 	// "" for none.
 	Policy    string
 	PolicyDir string
+	// RegistriesDir says where the signatures of images are, "" for the places
+	// that containers-registries.d(5) names.
+	RegistriesDir string
 	// AuthFile is the path of the credentials for pulls that bring none, ""
 	// for the places that containers-auth.json(5) names. AuthDir may hold a
 	// <namespace>.json that comes before it; "" for none.
@@ -137,6 +140,7 @@ func (c *Client) system(ref reference.Named, auth *Auth, namespace string) *type
 	sys := &types.SystemContext{
 		AuthFilePath:             ofNamespace(c.o.AuthDir, namespace, c.o.AuthFile),
 		SystemRegistriesConfPath: c.o.RegistriesConf,
+		RegistriesDirPath:        c.o.RegistriesDir,
 		DockerRegistryUserAgent:  "criruntime",
 	}
 	mode := types.ShortNameModeDisabled // never ask on a terminal
