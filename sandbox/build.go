@@ -116,6 +116,7 @@ func (b *building) mountVolumes(ctx context.Context) error {
 		if err != nil {
 			return failure(ErrImageVolume, "cannot mount image %s on %s: %w", m.Image, m.ContainerPath, err)
 		}
+		m.Image = img.ID.String() // as clients know it by, whatever name they used
 	}
 	return nil
 }
