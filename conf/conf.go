@@ -26,15 +26,16 @@ func Reference() string { return reference }
 
 // Config is the whole configuration. default.toml documents each key.
 type Config struct {
-	Root    string  `toml:"root"`
-	State   string  `toml:"state"`
-	API     API     `toml:"api"`
-	Log     Log     `toml:"log"`
-	Runtime Runtime `toml:"runtime"`
-	Image   Image   `toml:"image"`
-	Network Network `toml:"network"`
-	Metrics Metrics `toml:"metrics"`
-	NRI     NRI     `toml:"nri"`
+	Root       string     `toml:"root"`
+	State      string     `toml:"state"`
+	API        API        `toml:"api"`
+	Log        Log        `toml:"log"`
+	Runtime    Runtime    `toml:"runtime"`
+	Containers Containers `toml:"containers"`
+	Image      Image      `toml:"image"`
+	Network    Network    `toml:"network"`
+	Metrics    Metrics    `toml:"metrics"`
+	NRI        NRI        `toml:"nri"`
 }
 
 // API is where the daemon serves.
@@ -57,6 +58,19 @@ type Runtime struct {
 	CgroupDriver   string `toml:"cgroup_driver"`
 	Shim           string `toml:"shim"`
 	DefaultHandler string `toml:"default_handler"`
+	Name           string `toml:"name"`
+	CgroupPrefix   string `toml:"cgroup_prefix"`
+}
+
+// Containers is what all containers get.
+type Containers struct {
+	Capabilities                       []string `toml:"capabilities"`
+	Env                                []string `toml:"env"`
+	Ulimits                            []string `toml:"ulimits"`
+	PidsLimit                          int      `toml:"pids_limit"`
+	DeviceOwnershipFromSecurityContext bool     `toml:"device_ownership_from_security_context"`
+	PrivilegedWithoutHostDevices       []string `toml:"privileged_without_host_devices"`
+	ExecCPUAffinity                    string   `toml:"exec_cpu_affinity"`
 }
 
 // Image is how images are fetched.

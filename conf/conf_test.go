@@ -195,6 +195,11 @@ func TestEveryRuleOfValidation(t *testing.T) {
 		{func(c *Config) { c.Image.ParallelLayers = 0 }, "image.parallel_layers: must be from 1 to 64, not 0"},
 		{func(c *Config) { c.Image.StallTimeout = 0 }, "image.stall_timeout: must be at least 1s, not 0s"},
 		{func(c *Config) { c.NRI.Enable, c.NRI.Socket = false, "" }, ""},
+		{func(c *Config) { c.Runtime.Name = "a/b" }, `runtime.name: must be made of letters, digits, '-', '_' and '.', not "a/b"`},
+		{func(c *Config) { c.Runtime.CgroupPrefix = ".." }, `runtime.cgroup_prefix: must be made of letters, digits, '-', '_' and '.', not ".."`},
+		{func(c *Config) { c.Containers.Env = []string{"TZ"} }, `containers.env: "TZ" is not of the form NAME=value`},
+		{func(c *Config) { c.Containers.PidsLimit = -1 }, "containers.pids_limit: must be 0 or more, not -1"},
+		{func(c *Config) { c.Containers.ExecCPUAffinity = "last" }, `containers.exec_cpu_affinity: must be one of , first, not "last"`},
 		{func(c *Config) { c.Metrics.Listen = ":9090" }, ""},
 	} {
 		c := Default()

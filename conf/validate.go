@@ -41,6 +41,11 @@ func (c *Config) validate() []fault {
 	if c.Runtime.DefaultHandler == "" {
 		v.add("runtime.default_handler", "must not be empty")
 	}
+	v.word("runtime.name", c.Runtime.Name)
+	if c.Runtime.CgroupPrefix != "" {
+		v.word("runtime.cgroup_prefix", c.Runtime.CgroupPrefix)
+	}
+	c.Containers.validate(v)
 	v.file("image.registries_conf", c.Image.RegistriesConf)
 	v.file("image.policy", c.Image.Policy)
 	v.file("image.policy_dir", c.Image.PolicyDir)
@@ -73,6 +78,18 @@ func (c *Config) validate() []fault {
 	return v.faults
 }
 
+func (c *Containers) validate(v *validator) {
+	for _, e := range c.Env {
+		if strings.IndexByte(e, '=') <= 0 || strings.ContainsRune(e, 0) {
+			v.add("containers.env", "%q is not of the form NAME=value", e)
+		}
+	}
+	if c.PidsLimit < 0 {
+		v.add("containers.pids_limit", "must be 0 or more, not %d", c.PidsLimit)
+	}
+	v.oneOf("containers.exec_cpu_affinity", c.ExecCPUAffinity, "", "first")
+}
+
 type validator struct{ faults []fault }
 
 func (v *validator) add(key, format string, args ...any) {
@@ -84,6 +101,15 @@ func (v *validator) directory(key, value string) {
 		v.add(key, "must be an absolute path, not %q", value)
 	} else if filepath.Clean(value) == "/" {
 		v.add(key, "must not be the file system's root")
+	}
+}
+
+// word accepts what can be part of a file's name.
+func (v *validator) word(key, value string) {
+	if value == "" || strings.ContainsFunc(value, func(r rune) bool {
+		return r != '-' && r != '_' && r != '.' && (r < '0' || r > '9') && (r < 'A' || r > 'Z') && (r < 'a' || r > 'z')
+	}) || strings.HasPrefix(value, ".") {
+		v.add(key, "must be made of letters, digits, '-', '_' and '.', not %q", value)
 	}
 }
 

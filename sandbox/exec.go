@@ -127,6 +127,9 @@ func (c *container) execProcess(cmd []string, tty bool) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	if r, ok := c.record(); ok && r.Resources != nil {
+		c.pod.m.o.Policy.PinExec(p, r.Resources.CPUSetCPUs)
+	}
 	return json.Marshal(p)
 }
 

@@ -22,6 +22,7 @@
 package sandbox
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -60,6 +61,7 @@ type Options struct {
 	DefaultHandler string
 
 	Host    *spec.Host
+	Policy  spec.Policy
 	Cgroups cgroup.Driver
 
 	// Plugins, if not nil, see and adjust what happens.
@@ -216,12 +218,10 @@ func (m *Manager) Ready(ctx context.Context) (runtime, network error) {
 func (m *Manager) podsDir() string { return filepath.Join(m.o.State, "pods") }
 
 // handler finds the runtime of a RuntimeClass handler, or nil.
-func (m *Manager) handler(name string) oci.Handler {
-	if name == "" {
-		name = m.o.DefaultHandler
-	}
-	return m.o.Handlers[name]
-}
+func (m *Manager) handler(name string) oci.Handler { return m.o.Handlers[m.handlerName(name)] }
+
+// handlerName is the name of the handler that a pod asks for.
+func (m *Manager) handlerName(asked string) string { return cmp.Or(asked, m.o.DefaultHandler) }
 
 // background runs fn in a goroutine that Close waits for. It refuses after
 // Close.

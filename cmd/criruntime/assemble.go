@@ -30,6 +30,7 @@ type parts struct {
 	machine *spec.Host
 	network *network.Network
 	images  *image.Store
+	policy  spec.Policy
 	cgroups cgroup.Driver
 	shims   *oci.Launcher
 	plugins *nri.NRI // nil: off
@@ -95,7 +96,9 @@ func (d *parts) probe(context.Context) (err error) {
 		return err
 	}
 	d.onClose(d.cgroups.Close)
-	return nil
+	d.cgroups = cgroup.WithPrefix(d.cgroups, d.conf.Runtime.CgroupPrefix)
+	d.policy, err = policy(&d.conf.Containers)
+	return err
 }
 
 func (d *parts) openNetwork(context.Context) (err error) {
@@ -151,7 +154,7 @@ func (d *parts) openShims(context.Context) error {
 func (d *parts) openPlugins(context.Context) (err error) {
 	if d.conf.NRI.Enable {
 		d.plugins, err = nri.New(nri.Options{
-			Name:      "criruntime",
+			Name:      d.conf.Runtime.Name,
 			Version:   versionText(),
 			Socket:    d.conf.NRI.Socket,
 			InjectCDI: sandbox.InjectCDI,
@@ -182,6 +185,7 @@ func (d *parts) openPods(ctx context.Context) (err error) {
 		Handlers:       map[string]oci.Handler{d.conf.Runtime.DefaultHandler: d.shims},
 		DefaultHandler: d.conf.Runtime.DefaultHandler,
 		Host:           d.machine,
+		Policy:         d.policy,
 		Cgroups:        d.cgroups,
 		Hook:           failpoint(),
 		Observe:        d.metrics.step,
@@ -211,7 +215,7 @@ func (d *parts) openServer(context.Context) error {
 		Network:        d.network,
 		Socket:         d.conf.API.Listen,
 		Listener:       listener,
-		Name:           "criruntime",
+		Name:           d.conf.Runtime.Name,
 		Version:        versionText(),
 		SystemdCgroups: d.cgroups.Name() == "systemd",
 		Handlers: map[string]server.HandlerFeatures{d.conf.Runtime.DefaultHandler: {

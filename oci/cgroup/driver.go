@@ -12,8 +12,8 @@ import (
 
 // Driver is who makes and owns the pods' groups, and decides on their names.
 // It must be the kubelet's. Groups of containers are always made below the
-// pod's by the OCI runtime itself; their leaf is the container's id, by which
-// monitoring tools know them.
+// pod's by the OCI runtime itself; their leaf is the container's id, or has it at
+// its end (WithPrefix).
 type Driver interface {
 	// Name is "cgroupfs" or "systemd".
 	Name() string
@@ -57,6 +57,29 @@ func Detect(name string) (Driver, error) {
 		return cgroupfs{}, nil
 	}
 	return nil, fmt.Errorf("cgroup driver %q is not one of auto, cgroupfs, systemd", name)
+}
+
+// WithPrefix is the driver with other names for the containers' groups: the
+// prefix, "-" and the id, and for systemd ".scope" at the end. Monitoring tools
+// tell runtimes by these. "" changes nothing.
+func WithPrefix(d Driver, prefix string) Driver {
+	if prefix == "" {
+		return d
+	}
+	return prefixed{d, prefix}
+}
+
+type prefixed struct {
+	Driver
+	prefix string
+}
+
+func (p prefixed) Container(podCgroup, id string) string {
+	leaf := p.prefix + "-" + id
+	if p.Name() == "systemd" {
+		leaf += ".scope"
+	}
+	return path.Join(podCgroup, leaf)
 }
 
 // cgroupfs is the driver that uses the file system alone. A pod's group is the

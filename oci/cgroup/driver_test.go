@@ -222,3 +222,21 @@ func TestSystemdFailures(t *testing.T) {
 		}
 	})
 }
+
+func TestPrefix(t *testing.T) {
+	if d := WithPrefix(cgroupfs{}, ""); d != (cgroupfs{}) {
+		t.Errorf("no prefix makes %v", d)
+	}
+	for _, test := range []struct {
+		driver Driver
+		want   string
+	}{
+		{cgroupfs{}, "/kubepods/pod1/crio-c"},
+		{newSystemd(), "/kubepods/pod1/crio-c.scope"},
+	} {
+		d := WithPrefix(test.driver, "crio")
+		if got := d.Container("/kubepods/pod1", "c"); got != test.want || d.Name() != test.driver.Name() {
+			t.Errorf("%s: %s, want %s", d.Name(), got, test.want)
+		}
+	}
+}

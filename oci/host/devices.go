@@ -35,6 +35,9 @@ func Devices(c *spec.Container) ([]spec.ResolvedDevice, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%w devices: %s: %v", spec.ErrInvalid, d.HostPath, err)
 		}
+		for i := range found {
+			found[i].Requested = true
+		}
 		all = append(all, found...)
 	}
 	return all, nil

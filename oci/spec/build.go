@@ -35,6 +35,8 @@ type ResolvedDevice struct {
 	specs.LinuxDevice
 	// Permissions is a subset of "rwm".
 	Permissions string
+	// Requested says that the container asks for it by name.
+	Requested bool
 }
 
 // Labels are SELinux contexts. "" sets none.
@@ -47,6 +49,8 @@ type Input struct {
 	Pod       *Pod
 	Container *Container
 	PodID     string
+	// Handler is the pod's runtime handler, never "".
+	Handler string
 	// ContainerID becomes the spec's annotation; the cgroup and the root
 	// filesystem come with their own fields.
 	ContainerID string
@@ -59,6 +63,7 @@ type Input struct {
 	// Rootfs is absolute, or relative to the bundle.
 	Rootfs string
 	Host   *Host
+	Policy Policy
 	Paths  Paths
 	// CgroupPath is the container's, relative to the cgroup mount.
 	CgroupPath string
@@ -119,6 +124,9 @@ func buildLinux(in *Input, caps *specs.LinuxCapabilities) (*specs.Linux, error) 
 		return nil, err
 	}
 	resources.Devices = rules
+	if n := in.Policy.PidsLimit; n != 0 {
+		resources.Pids = &specs.LinuxPids{Limit: &n}
+	}
 	seccomp, err := buildSeccomp(in, caps)
 	if err != nil {
 		return nil, err

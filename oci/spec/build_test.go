@@ -40,6 +40,12 @@ func hostV2() *Host {
 	return h
 }
 
+var defaultCapabilities = []string{
+	"CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FSETID", "CAP_FOWNER", "CAP_MKNOD", "CAP_NET_RAW",
+	"CAP_SETGID", "CAP_SETUID", "CAP_SETFCAP", "CAP_SETPCAP", "CAP_NET_BIND_SERVICE",
+	"CAP_SYS_CHROOT", "CAP_KILL", "CAP_AUDIT_WRITE",
+}
+
 // busybox is a container as a kubelet asks for it when the pod says no more
 // than image and command.
 func busybox() *Input {
@@ -69,6 +75,7 @@ func busybox() *Input {
 			Env: []string{"PATH=/bin", "LANG=C"}, Entrypoint: []string{"/entry"}, Cmd: []string{"sh"}, WorkingDir: "/srv",
 		},
 		User: User{Groups: []uint32{0}}, Rootfs: "/run/criruntime/rootfs", Host: hostV1(),
+		Handler: "default", Policy: Policy{Capabilities: defaultCapabilities},
 		Paths: Paths{
 			NetNS: "/run/netns/cri-aaaa", IPCNS: "/run/criruntime/ns/ipc", UTSNS: "/run/criruntime/ns/uts",
 			ResolvConf: "/run/criruntime/resolv.conf", Hostname: "/run/criruntime/hostname",

@@ -8,14 +8,6 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
-// defaultCapabilities are those of a container that asks for none, the same as
-// with the other runtimes Kubernetes is used with.
-var defaultCapabilities = []string{
-	"CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FSETID", "CAP_FOWNER", "CAP_MKNOD", "CAP_NET_RAW",
-	"CAP_SETGID", "CAP_SETUID", "CAP_SETFCAP", "CAP_SETPCAP", "CAP_NET_BIND_SERVICE",
-	"CAP_SYS_CHROOT", "CAP_KILL", "CAP_AUDIT_WRITE",
-}
-
 // knownCapabilities are all that the kernel has a name for, in its order.
 var knownCapabilities = func() []string {
 	var names []string
@@ -45,12 +37,13 @@ func (s capabilitySet) list(h *Host) []string {
 	return names
 }
 
-// buildCapabilities applies what is added and dropped to the defaults. "ALL"
+// buildCapabilities applies what is added and dropped to the defaults of the
+// policy. "ALL"
 // goes first, so that ALL can be added or dropped but for a few. Whatever the
 // runtime may not hand out itself is left out. The inheritable set is empty
 // but for ambient capabilities, since programs with file capabilities would
 // gain by it (CVE-2022-24769).
-func buildCapabilities(s *Security, h *Host) (*specs.LinuxCapabilities, error) {
+func buildCapabilities(s *Security, defaults []string, h *Host) (*specs.LinuxCapabilities, error) {
 	asked := s.Capabilities
 	if asked == nil {
 		asked = &Capabilities{}
@@ -80,7 +73,7 @@ func buildCapabilities(s *Security, h *Host) (*specs.LinuxCapabilities, error) {
 	case addAll:
 		granted.add(knownCapabilities...)
 	default:
-		granted.add(defaultCapabilities...)
+		granted.add(defaults...)
 	}
 	granted.add(add...)
 	granted.add(ambient...)

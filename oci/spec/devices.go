@@ -9,12 +9,15 @@ import (
 // buildDevices returns the device nodes to make and the rules on their use. A
 // container starts with access to nothing but what every OCI runtime adds
 // (null, zero, full, random, urandom, tty, ptmx, pts); a privileged one has
-// access to everything.
+// access to everything, unless the policy for its handler leaves that out.
 func buildDevices(in *Input) (nodes []specs.LinuxDevice, rules []specs.LinuxDeviceCgroup, err error) {
-	privileged := in.Container.Security.Privileged
+	privileged := in.Container.Security.Privileged && !in.Policy.bare(in.Handler)
 	rules = []specs.LinuxDeviceCgroup{{Allow: privileged, Access: "rwm"}}
 	seen := make(map[string]int)
-	for _, d := range in.Devices {
+	for _, d := range in.Policy.ownDevices(in.Devices, &in.Container.Security) {
+		if in.Container.Security.Privileged && !privileged && !d.Requested {
+			continue
+		}
 		if d.Permissions == "" || strings.Trim(d.Permissions, "rwm") != "" {
 			return nil, nil, invalid("devices, "+d.Path, "permissions %q are not a subset of rwm", d.Permissions)
 		}

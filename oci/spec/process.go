@@ -26,7 +26,7 @@ func buildProcess(in *Input) (*specs.Process, error) {
 	if err != nil {
 		return nil, err
 	}
-	caps, err := buildCapabilities(&c.Security, in.Host)
+	caps, err := buildCapabilities(&c.Security, in.Policy.Capabilities, in.Host)
 	if err != nil {
 		return nil, err
 	}
@@ -48,6 +48,7 @@ func buildProcess(in *Input) (*specs.Process, error) {
 		Capabilities:    caps,
 		NoNewPrivileges: c.Security.NoNewPrivs,
 		ApparmorProfile: apparmor,
+		Rlimits:         in.Policy.Rlimits,
 		OOMScoreAdj:     &score,
 	}
 	if in.Host.SELinux && !c.Security.Privileged {
@@ -87,7 +88,7 @@ func checkArgs(args []string) error {
 }
 
 // buildEnv returns the variables in order of precedence, each name once: the
-// runtime's, the image's, the container's. HOME is added when the process
+// runtime's, the policy's, the image's, the container's. HOME is added when the process
 // starts, from the image's user database.
 func buildEnv(in *Input) ([]string, error) {
 	hostname := cmp.Or(in.Hostname, in.Pod.Hostname, in.Host.Hostname)
@@ -97,6 +98,9 @@ func buildEnv(in *Input) ([]string, error) {
 		e.set("TERM=xterm")
 	}
 	e.set("HOSTNAME=" + hostname)
+	for _, v := range in.Policy.Env {
+		e.set(v)
+	}
 	for _, v := range in.Image.Env {
 		if i := strings.IndexByte(v, '='); i <= 0 || strings.ContainsRune(v, 0) {
 			continue // an image's slip must not keep its containers from starting

@@ -100,7 +100,7 @@ func TestCapabilities(t *testing.T) {
 		{"ambient dropped", Security{Capabilities: &Capabilities{Drop: []string{"CHOWN", "ALL"}, AddAmbient: []string{"CHOWN"}}}, nil, nil},
 		{"privileged", Security{Privileged: true, Capabilities: &Capabilities{Drop: []string{"CHOWN"}}}, all, nil},
 	} {
-		got, err := buildCapabilities(&test.sec, hostV1())
+		got, err := buildCapabilities(&test.sec, defaultCapabilities, hostV1())
 		want := &specs.LinuxCapabilities{
 			Bounding: test.want, Effective: test.want, Permitted: test.want, Inheritable: test.ambient, Ambient: test.ambient,
 		}

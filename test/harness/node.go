@@ -46,8 +46,9 @@ type NodeOptions struct {
 	// comma at their end, "" for none; PluginDirs before the real plugins.
 	Plugins    string
 	PluginDirs []string
-	// Config are further lines of the daemon's configuration.
-	Config string
+	// Config are further lines of the daemon's configuration, Runtime such of
+	// its table of that name.
+	Config, Runtime string
 }
 
 var nodes atomic.Int32
@@ -67,7 +68,7 @@ func NewNode(o NodeOptions) (*Node, error) {
 	}
 	files := map[string]string{
 		"criruntime.toml": fmt.Sprintf(nodeConf, n.Root(), n.State(), n.Socket(),
-			filepath.Join(Source(), "bin", "criruntime-shim"), n.path("registries.conf"), n.path("policy.json"),
+			filepath.Join(Source(), "bin", "criruntime-shim"), o.Runtime, n.path("registries.conf"), n.path("policy.json"),
 			n.path("cni"), bins, n.NRI()) + o.Config,
 		"cni/10-test.conflist": fmt.Sprintf(nodeNetwork, n.Name, o.Plugins, n.Name, n.Leases(), n.Subnet),
 		"registries.conf":      registriesConf(o.Registry) + o.Registries,
@@ -324,6 +325,7 @@ listen = %q
 level = "debug"
 [runtime]
 shim = %q
+%s
 [image]
 registries_conf = %q
 policy = %q

@@ -1,0 +1,47 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/criruntime/criruntime/conf"
+	"github.com/criruntime/criruntime/oci/host"
+	"github.com/criruntime/criruntime/oci/spec"
+)
+
+// policy translates what the configuration says of all containers. Errors name
+// the key.
+func policy(c *conf.Containers) (spec.Policy, error) {
+	p := spec.Policy{
+		Env:             c.Env,
+		PidsLimit:       int64(c.PidsLimit),
+		DeviceOwnership: c.DeviceOwnershipFromSecurityContext,
+		BareHandlers:    c.PrivilegedWithoutHostDevices,
+		ExecAffinity:    spec.ExecAffinity(c.ExecCPUAffinity),
+	}
+	var err error
+	if p.Capabilities, err = spec.CheckCapabilities(c.Capabilities); err != nil {
+		return p, fmt.Errorf("containers.capabilities: %w", err)
+	}
+	if p.Rlimits, err = rlimits(c.Ulimits); err != nil {
+		return p, fmt.Errorf("containers.ulimits: %w", err)
+	}
+	return p, nil
+}
+
+// rlimits refuses what no container could be started with.
+func rlimits(ulimits []string) ([]specs.POSIXRlimit, error) {
+	var all []specs.POSIXRlimit
+	for _, text := range ulimits {
+		l, err := spec.ParseRlimit(text)
+		if err == nil {
+			err = host.CheckRlimit(l)
+		}
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, l)
+	}
+	return all, nil
+}

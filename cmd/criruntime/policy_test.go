@@ -1,0 +1,39 @@
+package main
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/criruntime/criruntime/conf"
+)
+
+func TestPolicyOfDefaults(t *testing.T) {
+	p, err := policy(&conf.Default().Containers)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(p.Capabilities) != 14 || p.Env != nil && len(p.Env) > 0 || p.Rlimits != nil || p.PidsLimit != 0 || p.ExecAffinity != "" {
+		t.Errorf("got %+v", p)
+	}
+}
+
+func TestPolicyNamesTheKey(t *testing.T) {
+	for _, test := range []struct {
+		set  func(*conf.Containers)
+		want string
+	}{
+		{func(c *conf.Containers) { c.Capabilities = []string{"CAP_FLY"} }, "containers.capabilities: "},
+		{func(c *conf.Containers) { c.Capabilities = []string{"ALL"} }, "containers.capabilities: "},
+		{func(c *conf.Containers) { c.Ulimits = []string{"nofile=10:5"} }, "containers.ulimits: "},
+		{func(c *conf.Containers) { c.Ulimits = []string{"nofile"} }, "containers.ulimits: "},
+		{func(c *conf.Containers) { c.Ulimits = []string{"nofile=99999999999:99999999999"} }, "containers.ulimits: "},
+		{func(c *conf.Containers) { c.Capabilities, c.Ulimits = []string{"kill"}, []string{"core=0"} }, ""},
+	} {
+		c := conf.Default().Containers
+		test.set(&c)
+		_, err := policy(&c)
+		if (err == nil) != (test.want == "") || err != nil && !strings.HasPrefix(err.Error(), test.want) {
+			t.Errorf("got %v, want %q", err, test.want)
+		}
+	}
+}
