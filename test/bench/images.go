@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
 
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
@@ -34,7 +33,7 @@ func (b *bench) publish(ctx context.Context) error {
 		return err
 	}
 	var lines, pause fixtures.Tree
-	if err := b.compile(ctx, &lines); err != nil {
+	if err := b.addLines(ctx, &lines); err != nil {
 		return err
 	}
 	if err := pause.Copy("/pause", program("pause")); err != nil {
@@ -88,14 +87,18 @@ func content(seed uint64, layer, files, length int) fixtures.Layer {
 	return t.Layer(fixtures.Gzip)
 }
 
-// compile adds the program that writes lines.
-func (b *bench) compile(ctx context.Context, t *fixtures.Tree) error {
+// addLines adds the program that writes lines.
+func (b *bench) addLines(ctx context.Context, t *fixtures.Tree) error {
 	program := filepath.Join(b.dir, "lines")
-	out, err := exec.CommandContext(ctx, "gcc", "-O2", "-static", "-o", program,
-		filepath.Join(harness.Source(), "test", "bench", "programs", "lines.c")).CombinedOutput()
-	if err != nil {
-		return fmt.Errorf("cannot compile lines.c: %w: %s", err, out)
+	if err := compile(ctx, program); err != nil {
+		return err
 	}
 	defer os.Remove(program)
 	return t.Copy("/bin/lines", program)
+}
+
+// compile makes the program that writes lines.
+func compile(ctx context.Context, to string) error {
+	_, err := output(ctx, "gcc", "-O2", "-static", "-o", to, filepath.Join(harness.Source(), "test", "bench", "programs", "lines.c"))
+	return err
 }

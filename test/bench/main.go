@@ -61,7 +61,7 @@ func parse(args []string) (options, error) {
 	set.StringVar(&runs, "run", strings.Join(names, ","), "what to measure, separated by commas:"+about+"\n   ")
 	set.StringVar(&peers, "peers", "containerd,crio", "the runtimes to compare with, separated by commas; empty: none")
 	set.BoolVar(&o.quick, "quick", false, "fewer and smaller samples: some minutes in all")
-	set.StringVar(&steps, "pods", "", "numbers of pods for the family density (default 1,10,40,60,200; with -quick 1,10,40)")
+	set.StringVar(&steps, "pods", "", "numbers of pods for the family density (default 1,10,60,200; with -quick 1,10,40)")
 	set.StringVar(&o.scratch, "dir", "/var/tmp", "where the file system is made that the runtimes keep their files on: a disk, not memory")
 	set.StringVar(&o.out, "out", filepath.Join(harness.Cache(), "bench"), "directory of bench.json and bench.svg")
 	set.StringVar(&o.bin, "bin", filepath.Join(harness.Source(), "bin"), "directory of the criruntime to measure")
@@ -81,7 +81,7 @@ func parse(args []string) (options, error) {
 		}
 	}
 	if steps == "" {
-		steps = map[bool]string{false: "1,10,40,60,200", true: "1,10,40"}[o.quick]
+		steps = map[bool]string{false: "1,10,60,200", true: "1,10,40"}[o.quick]
 	}
 	for _, s := range fields(steps) {
 		n := 0
