@@ -186,6 +186,8 @@ func measureStartAmongMany(ctx context.Context, b *bench, pods int) error {
 	})
 }
 
+const listed = "daemon restart, until ListContainers is complete"
+
 // measureRestart restarts the daemons, until the first list is complete.
 func measureRestart(ctx context.Context, b *bench, pods int) error {
 	return b.interleave(b.rounds(5, 2), func(_ int, n *node) error {
@@ -207,7 +209,7 @@ func measureRestart(ctx context.Context, b *bench, pods int) error {
 		if err != nil {
 			return err
 		}
-		b.results.add(measure{"daemon restart, until ListContainers is complete", "ms", pods}, n.name, ms(time.Since(begin)))
+		b.results.add(measure{listed, "ms", pods}, n.name, ms(time.Since(begin)))
 		return harness.Until(ctx, time.Minute, func() error { return n.ready(ctx) })
 	})
 }

@@ -16,6 +16,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -31,6 +32,8 @@ type options struct {
 	scratch, out    string
 	bin             string // directory of the criruntime that is measured
 	metrics         string
+	from            string // bench.json of an earlier run
+	spec            string
 }
 
 func main() {
@@ -66,6 +69,8 @@ func parse(args []string) (options, error) {
 	set.StringVar(&o.out, "out", filepath.Join(harness.Cache(), "bench"), "directory of bench.json and bench.svg")
 	set.StringVar(&o.bin, "bin", filepath.Join(harness.Source(), "bin"), "directory of the criruntime to measure")
 	set.StringVar(&o.metrics, "metrics", "", "address where criruntime serves metrics and profiles while it is measured")
+	set.StringVar(&o.from, "from", "", "report an earlier run, of which this is the bench.json, and measure nothing")
+	set.StringVar(&o.spec, "spec", "", "a copy of SPECIFICATION.md whose table of costs is to be replaced; the drawing goes to the directory test/bench beside it")
 	if err := set.Parse(args); err != nil {
 		return o, err
 	}
@@ -99,6 +104,15 @@ func fields(s string) []string {
 }
 
 func run(ctx context.Context, o options) (err error) {
+	if o.from != "" {
+		b, err := reread(o.from)
+		if err != nil {
+			return err
+		}
+		o.quick = b.quick
+		b.options = o
+		return b.report()
+	}
 	if err := harness.Ready(); err != nil {
 		return err
 	}
@@ -123,7 +137,9 @@ func run(ctx context.Context, o options) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, registry.Close()) }()
-	b := &bench{options: o, dir: disk.dir, registry: registry.Registry, results: newResults()}
+	b := &bench{options: o, dir: disk.dir, registry: registry.Registry, results: newResults(),
+		machine: machine{CPUs: runtime.NumCPU(), Kernel: kernel()},
+	}
 	if err := b.publish(ctx); err != nil {
 		return err
 	}

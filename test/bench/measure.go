@@ -35,6 +35,8 @@ type bench struct {
 	registry fixtures.Registry
 	shapes   []shape
 	nodes    []*node
+	runtimes []string // the nodes' names, this runtime's first
+	machine  machine
 	results  *results
 	timeline []phase
 }

@@ -57,7 +57,7 @@ func (b *bench) addNode(ctx context.Context, name string) error {
 	if name == ours {
 		n.bin, n.metrics = b.bin, b.metrics
 	}
-	b.nodes = append(b.nodes, n)
+	b.nodes, b.runtimes = append(b.nodes, n), append(b.runtimes, name)
 	if err := n.prepare(); err != nil {
 		return err
 	}

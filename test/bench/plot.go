@@ -19,6 +19,14 @@ var colours = map[string]string{
 	ours: "#2563eb", "containerd": "#9ca3af", "crio": "#d6a35c", floor: "#16a34a",
 }
 
+// shown is how a runtime's name is written.
+func shown(name string) string {
+	if name == "crio" {
+		return "CRI-O"
+	}
+	return name
+}
+
 // canvas collects the drawing from the top downwards.
 type canvas struct {
 	strings.Builder
@@ -64,10 +72,10 @@ func (b *bench) draw() string {
 
 func (b *bench) legend(c *canvas) {
 	c.y += 4
-	for i, name := range append(b.columns(), floor) {
+	for i, name := range append(b.runtimes, floor) {
 		x := margin + float64(i)*150
 		c.bar(x, c.y, 12, colours[name])
-		label := name
+		label := shown(name)
 		if name == floor {
 			label = "without a runtime"
 		}
@@ -89,7 +97,7 @@ func (b *bench) bars(c *canvas) {
 			longest = math.Max(longest, median(s))
 		}
 		c.text(margin, c.y+10, 12, "%s", m.Name)
-		for _, name := range append(b.columns(), floor) {
+		for _, name := range append(b.runtimes, floor) {
 			s := samples[name]
 			if len(s) == 0 {
 				continue
@@ -122,7 +130,7 @@ func (b *bench) curve(c *canvas, index int, name string, points []measure) {
 	fmt.Fprintf(c, `<path d="M%.1f %.1fv%.1fh%.1f" fill="none" stroke="#d1d5db"/>`+"\n", left, top, h, w)
 	c.text(left+w+4, top+10, 10, "%s", number(highest))
 	c.text(left+w-40, top+h+14, 10, "%d pods", most)
-	for _, runtime := range b.columns() {
+	for _, runtime := range b.runtimes {
 		var line []string
 		for _, m := range points {
 			if s := b.results.samples[m][runtime]; len(s) > 0 && highest > 0 {

@@ -60,7 +60,7 @@ func (b *bench) onePod(ctx context.Context, n *node, name string) error {
 	if err != nil {
 		return err
 	}
-	add("container restart in a pod that runs", t.create+t.start)
+	add(restart, t.create+t.start)
 	if err := n.removeContainer(ctx, another); err != nil {
 		return err
 	}
@@ -81,6 +81,8 @@ func (b *bench) onePod(ctx context.Context, n *node, name string) error {
 const (
 	podStart = "pod start: all three requests"
 	podEnd   = "stop and remove a pod"
+	restart  = "container restart in a pod that runs"
+	execTrue = "ExecSync true"
 	atOnce   = 20
 )
 
@@ -140,10 +142,10 @@ func measureExec(ctx context.Context, b *bench) error {
 			if err := n.execute(ctx, containers[n]); err != nil {
 				return err
 			}
-			b.results.add(measure{Name: "ExecSync true", Unit: "ms"}, n.name, ms(time.Since(begin)))
+			b.results.add(measure{Name: execTrue, Unit: "ms"}, n.name, ms(time.Since(begin)))
 		}
 		d, err := used()
-		b.results.add(measure{Name: "ExecSync true: CPU", Unit: "ms"}, n.name, ms(d)/batch)
+		b.results.add(measure{Name: execTrue + ": CPU", Unit: "ms"}, n.name, ms(d)/batch)
 		return err
 	})
 }

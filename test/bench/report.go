@@ -8,7 +8,6 @@ import (
 	"math"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -23,33 +22,31 @@ func (b *bench) report() error {
 		return err
 	}
 	b.table(os.Stdout)
+	drawing := filepath.Join(b.out, "bench.svg")
+	if err := os.WriteFile(drawing, []byte(b.draw()), 0o644); err != nil {
+		return err
+	}
+	fmt.Printf("\nthe report:   %s\n", drawing)
+	if b.from != "" {
+		return b.publishIn()
+	}
 	data, err := json.MarshalIndent(b.document(), "", " ")
 	if err != nil {
 		return err
 	}
 	path := filepath.Join(b.out, "bench.json")
-	drawing := filepath.Join(b.out, "bench.svg")
-	err = errors.Join(os.WriteFile(path, append(data, '\n'), 0o644), os.WriteFile(drawing, []byte(b.draw()), 0o644))
-	if err == nil {
-		fmt.Printf("\nevery sample: %s\nthe report:   %s\n", path, drawing)
+	if err := os.WriteFile(path, append(data, '\n'), 0o644); err != nil {
+		return err
 	}
-	return err
-}
-
-// columns are the runtimes that were measured, this one first.
-func (b *bench) columns() []string {
-	var names []string
-	for _, n := range b.nodes {
-		names = append(names, n.name)
-	}
-	return names
+	fmt.Printf("every sample: %s\n", path)
+	return b.publishIn()
 }
 
 // table prints medians with 95th percentiles, the ratio of this runtime's median
 // to that of each peer, and what the machine needs without a runtime.
 func (b *bench) table(to io.Writer) {
 	w := tabwriter.NewWriter(to, 0, 0, 2, ' ', 0)
-	runtimes := b.columns()
+	runtimes := b.runtimes
 	fmt.Fprint(w, "\nmedian (95th percentile)\tunit")
 	for _, r := range runtimes {
 		fmt.Fprintf(w, "\t%s", r)
@@ -109,30 +106,64 @@ func ratio(a, b []float64) string {
 }
 
 // document is bench.json.
-func (b *bench) document() any {
-	type series struct {
-		Median  float64   `json:"median"`
-		P95     float64   `json:"p95"`
-		Samples []float64 `json:"samples"`
-	}
-	type entry struct {
-		Measure string            `json:"measure"`
-		Pods    int               `json:"pods,omitempty"`
-		Unit    string            `json:"unit"`
-		Results map[string]series `json:"results"`
-	}
-	var entries []entry
+type document struct {
+	Machine  machine  `json:"machine"`
+	Quick    bool     `json:"quick"`
+	Runtimes []string `json:"runtimes"`
+	Measures []entry  `json:"measures"`
+	Timeline []phase  `json:"timeline"`
+}
+
+type machine struct {
+	CPUs   int    `json:"cpus"`
+	Kernel string `json:"kernel"`
+}
+
+type entry struct {
+	Measure string            `json:"measure"`
+	Pods    int               `json:"pods,omitempty"`
+	Unit    string            `json:"unit"`
+	Results map[string]series `json:"results"`
+}
+
+type series struct {
+	Median  float64   `json:"median"`
+	P95     float64   `json:"p95"`
+	Samples []float64 `json:"samples"`
+}
+
+func (b *bench) document() document {
+	d := document{Machine: b.machine, Quick: b.quick, Runtimes: b.runtimes, Timeline: b.timeline}
 	for _, m := range b.results.order {
 		e := entry{m.Name, m.Pods, m.Unit, map[string]series{}}
 		for name, s := range b.results.samples[m] {
 			e.Results[name] = series{median(s), p95(s), s}
 		}
-		entries = append(entries, e)
+		d.Measures = append(d.Measures, e)
 	}
-	return map[string]any{
-		"machine": map[string]any{"cpus": runtime.NumCPU(), "kernel": kernel()},
-		"quick":   b.quick, "measures": entries, "timeline": b.timeline,
+	return d
+}
+
+// reread takes the results of an earlier run from its bench.json.
+func reread(path string) (*bench, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
 	}
+	var d document
+	if err := json.Unmarshal(data, &d); err != nil {
+		return nil, fmt.Errorf("cannot read %s: %w", path, err)
+	}
+	b := &bench{machine: d.Machine, runtimes: d.Runtimes, timeline: d.Timeline, results: newResults()}
+	b.quick = d.Quick
+	for _, e := range d.Measures {
+		for runtime, s := range e.Results {
+			for _, v := range s.Samples {
+				b.results.add(measure{e.Measure, e.Unit, e.Pods}, runtime, v)
+			}
+		}
+	}
+	return b, nil
 }
 
 func kernel() string {

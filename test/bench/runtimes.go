@@ -129,6 +129,7 @@ plugin_dirs = [%q]
 		return err
 	}
 	_, err = n.write("home/.config/containers/registries.conf", plainHTTP, n.registry)
-	n.env = []string{"CONTAINERS_CONF=" + os.DevNull, "HOME=" + n.path("home"), "XDG_CONFIG_HOME=" + n.path("home/.config")}
+	// Where crun is installed it wants to find a conmon for that one, too.
+	n.env = []string{"PATH=" + os.Getenv("PATH") + ":" + filepath.Join(debian, "usr/bin"), "CONTAINERS_CONF=" + os.DevNull, "HOME=" + n.path("home"), "XDG_CONFIG_HOME=" + n.path("home/.config")}
 	return err
 }
