@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 	"time"
 
@@ -28,6 +29,7 @@ type client struct {
 	podID   string
 	dir     string
 	log     *logrus.Entry
+	observe func(stage string, took, ago time.Duration)
 	process *process
 
 	mu     sync.Mutex
@@ -37,8 +39,8 @@ type client struct {
 
 var _ Shim = (*client)(nil)
 
-func newClient(o ShimOptions, p *process, log *logrus.Entry) *client {
-	return &client{podID: o.PodID, dir: o.Dir, process: p, log: log.WithField("pod", o.PodID)}
+func (l *Launcher) newClient(o ShimOptions, p *process) *client {
+	return &client{podID: o.PodID, dir: o.Dir, process: p, observe: l.observe, log: l.log.WithField("pod", o.PodID)}
 }
 
 func (c *client) connect(dir *podDir) error {
@@ -210,9 +212,11 @@ func (c *client) Create(ctx context.Context, o CreateOptions) (pid int, err erro
 		r, err := s.Create(outcome, &api.CreateRequest{
 			Id: o.ID, Bundle: o.Bundle, LogPath: o.LogPath,
 			Terminal: o.Terminal, Stdin: o.Stdin, StdinOnce: o.StdinOnce,
+			Trace: c.log.Logger.IsLevelEnabled(logrus.DebugLevel),
 		})
 		if err == nil {
 			pid = int(r.Pid)
+			c.tell(r.Stages)
 		}
 		return err
 	})
@@ -221,6 +225,16 @@ func (c *client) Create(ctx context.Context, o CreateOptions) (pid int, err erro
 		return 0, errors.Join(err, c.Delete(outcome, o.ID))
 	}
 	return pid, err
+}
+
+// tell passes on how long the stages of a call took that ends now.
+func (c *client) tell(stages []*api.Stage) {
+	var ago time.Duration
+	for _, s := range slices.Backward(stages) {
+		took := time.Duration(s.Nanoseconds)
+		c.observe(s.Name, took, ago)
+		ago += took
+	}
 }
 
 // outlive returns a context that ends a while after ctx.

@@ -144,7 +144,9 @@ func (d *parts) openShims(context.Context) error {
 	if err != nil {
 		return err
 	}
-	d.shims, err = oci.NewLauncher(oci.LauncherOptions{ShimPath: path, Log: logrus.WithField("part", "oci")})
+	d.shims, err = oci.NewLauncher(oci.LauncherOptions{
+		ShimPath: path, Observe: d.metrics.stage, Log: logrus.WithField("part", "oci"),
+	})
 	if err == nil {
 		d.onClose(d.shims.Close)
 	}

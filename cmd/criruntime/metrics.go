@@ -59,7 +59,14 @@ func (m *metrics) request(method string, code codes.Code, took time.Duration) {
 
 func (m *metrics) step(name string, took time.Duration) {
 	m.steps.WithLabelValues(name).Observe(took.Seconds())
-	tellStep(name, took)
+	tellStep(name, took, 0)
+}
+
+// stage is a part of a step that the pod's shim has measured.
+func (m *metrics) stage(name string, took, ago time.Duration) {
+	name = "CreateContainer/shim/" + name
+	m.steps.WithLabelValues(name).Observe(took.Seconds())
+	tellStep(name, took, ago)
 }
 
 func (m *metrics) plugin(name, command string, took time.Duration, err error) {
@@ -68,14 +75,14 @@ func (m *metrics) plugin(name, command string, took time.Duration, err error) {
 		result = "error"
 	}
 	m.plugins.WithLabelValues(name, command, result).Observe(took.Seconds())
-	tellStep("cni/"+name+"/"+command, took)
+	tellStep("cni/"+name+"/"+command, took, 0)
 }
 
-// tellStep logs the end of a step, for who wants to see where one start spent
-// its time.
-func tellStep(name string, took time.Duration) {
+// tellStep logs the end of a step, a while ago, for who wants to see where one
+// start spent its time.
+func tellStep(name string, took, ago time.Duration) {
 	if logrus.IsLevelEnabled(logrus.DebugLevel) {
-		logrus.WithFields(logrus.Fields{"step": name, "took": took}).Debug("step done")
+		logrus.WithTime(time.Now().Add(-ago)).WithFields(logrus.Fields{"step": name, "took": took}).Debug("step done")
 	}
 }
 

@@ -53,15 +53,16 @@ type container struct {
 	stale  []*subgroup
 }
 
-// create makes and registers a container. On an error nothing of it is left.
-func (s *Shim) create(r *api.CreateRequest) (*container, error) {
+// create makes and registers a container, and measures how. On an error nothing
+// of it is left.
+func (s *Shim) create(r *api.CreateRequest, watch *stopwatch) (*container, error) {
 	c := &container{shim: s, id: r.Id, bundle: r.Bundle, execs: make(map[string]*execution), gone: make(chan struct{})}
 	c.op.Lock()
 	defer c.op.Unlock()
 	if err := s.register(c); err != nil {
 		return nil, err
 	}
-	if err := c.create(r); err != nil {
+	if err := c.create(r, watch); err != nil {
 		s.unregister(c)
 		return nil, err
 	}
@@ -99,7 +100,7 @@ func (s *Shim) container(id string) (*container, error) {
 	return c, nil
 }
 
-func (c *container) create(r *api.CreateRequest) (err error) {
+func (c *container) create(r *api.CreateRequest, watch *stopwatch) (err error) {
 	expectMigration()
 	spec, err := loadSpec(c.bundle)
 	if err != nil {
@@ -115,6 +116,7 @@ func (c *container) create(r *api.CreateRequest) (err error) {
 	if err != nil {
 		return err
 	}
+	watch.lap("configuration")
 	if err := c.makeStreams(r, config); err != nil {
 		return err
 	}
@@ -128,7 +130,10 @@ func (c *container) create(r *api.CreateRequest) (err error) {
 	if c.lc, err = libcontainer.Create(root, c.id, config); err != nil {
 		return err
 	}
-	return c.startInit(spec.Process)
+	watch.lap("state")
+	err = c.startInit(spec.Process, r.Trace, watch)
+	watch.lap("streams")
+	return err
 }
 
 func (c *container) makeStreams(r *api.CreateRequest, config *configs.Config) error {
@@ -145,14 +150,14 @@ func (c *container) makeStreams(r *api.CreateRequest, config *configs.Config) er
 }
 
 // startInit starts the container's first process up to its exec.
-func (c *container) startInit(spec *specs.Process) (err error) {
+func (c *container) startInit(spec *specs.Process, trace bool, watch *stopwatch) (err error) {
 	defer c.shim.reaper.starting()()
 	defer func() {
 		if err != nil {
 			err = errors.Join(startError(err, spec), c.undo())
 		}
 	}()
-	if err := c.lc.Start(c.process); err != nil {
+	if err := c.startTimed(trace, watch); err != nil {
 		return err
 	}
 	if c.pid, err = c.process.Pid(); err != nil {
@@ -171,6 +176,24 @@ func (c *container) startInit(spec *specs.Process) (err error) {
 	c.setState(api.State_CREATED)
 	c.shim.guard("container", c.watch)
 	return nil
+}
+
+// startTimed starts init and measures it, with all its stages if trace says so.
+func (c *container) startTimed(trace bool, watch *stopwatch) error {
+	heard := func() []mark { return nil }
+	if trace {
+		heard = c.shim.tracer.begin(c.process)
+	}
+	err := c.lc.Start(c.process)
+	marks := heard()
+	if err != nil {
+		return err
+	}
+	state, err := c.lc.State()
+	if err == nil {
+		watch.lapInit(marks, state.Created)
+	}
+	return err
 }
 
 // undo ends what startInit has started and removes what libcontainer made.

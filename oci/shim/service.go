@@ -40,11 +40,12 @@ func (s *service) Create(_ context.Context, r *api.CreateRequest) (*api.CreateRe
 	if r.Id == "" || r.Id != filepath.Base(r.Id) || !filepath.IsAbs(r.Bundle) || (r.LogPath != "" && !filepath.IsAbs(r.LogPath)) {
 		return nil, fail(errState, "the request needs an id and absolute paths")
 	}
-	c, err := s.create(r)
+	watch := newStopwatch()
+	c, err := s.create(r, watch)
 	if err != nil {
 		return nil, err
 	}
-	return &api.CreateResponse{Pid: int32(c.pid)}, nil
+	return &api.CreateResponse{Pid: int32(c.pid), Stages: watch.stages}, nil
 }
 
 func (s *service) Start(_ context.Context, r *api.ContainerRequest) (*api.Empty, error) {

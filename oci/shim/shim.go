@@ -36,7 +36,7 @@ import (
 )
 
 // Version is what Info reports; it grows with each addition to the API.
-const Version = 1
+const Version = 2
 
 // The descriptors that the launcher hands to a shim.
 const (
@@ -85,6 +85,7 @@ type Shim struct {
 	pod    *podInit // nil: the pod shares no PID namespace
 	oom    int      // the oom_score_adj that the shim was started with
 	stop   chan struct{}
+	tracer *tracer
 
 	mu         sync.Mutex
 	containers map[string]*container
@@ -103,8 +104,10 @@ func start(o Options) (*Shim, error) {
 		memory:     newTidier(),
 		oom:        protectFromOOM(),
 		stop:       make(chan struct{}),
+		tracer:     &tracer{},
 		containers: make(map[string]*container),
 	}
+	log.AddHook(s.tracer)
 	if s.reaper, err = newReaper(s.guard); err != nil {
 		return nil, err
 	}
