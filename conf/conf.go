@@ -81,6 +81,7 @@ type Image struct {
 	RegistriesDir  string        `toml:"registries_dir"`
 	AuthFile       string        `toml:"auth_file"`
 	AuthDir        string        `toml:"auth_dir"`
+	DecryptionKeys string        `toml:"decryption_keys"`
 	Pinned         []string      `toml:"pinned"`
 	PreloadDir     string        `toml:"preload_dir"`
 	ParallelLayers int           `toml:"parallel_layers"`

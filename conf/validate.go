@@ -52,6 +52,7 @@ func (c *Config) validate() []fault {
 	v.file("image.registries_dir", c.Image.RegistriesDir)
 	v.file("image.auth_file", c.Image.AuthFile)
 	v.file("image.auth_dir", c.Image.AuthDir)
+	v.file("image.decryption_keys", c.Image.DecryptionKeys)
 	v.file("image.preload_dir", c.Image.PreloadDir)
 	if slices.Contains(c.Image.Pinned, "") {
 		v.add("image.pinned", "must not contain an empty name")

@@ -162,6 +162,9 @@ func (j *job) unpack(ctx context.Context) (_ *raw, err error) {
 		return nil, err
 	}
 	want := layer.Want{Digest: j.layer.Digest, Size: j.layer.Size, DiffID: j.layer.DiffID}
+	if j.layer.Sealed != nil { // they are of what is outside
+		want.Digest, want.Size = "", -1
+	}
 	if j.layer.Title != "" {
 		r.res, err = layer.File(ctx, blob, dir, j.layer.Title, want)
 	} else {

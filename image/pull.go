@@ -14,6 +14,7 @@ import (
 	"go.podman.io/image/v5/docker/reference"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/criruntime/criruntime/image/decrypt"
 	"github.com/criruntime/criruntime/image/registry"
 )
 
@@ -94,9 +95,14 @@ type traffic struct {
 }
 
 // fetchLayers sees to it that every layer of an image is in the store, and
-// references each. What is missing is read from blob. The first failure stops all. The layers that are there are
-// returned also with an error; the caller releases them.
+// references each. What is missing is read from blob. The keys of encrypted layers
+// are asked for also where these are there. The first failure stops all. The layers
+// that are there are returned also with an error; the caller releases them.
 func (s *Store) fetchLayers(ctx context.Context, c *registry.Content, blob func(ctx context.Context, i int) (io.ReadCloser, error)) ([]*stored, traffic, error) {
+	unlocked, err := decrypt.Unlock(s.o.DecryptionKeys, c.Layers, s.log)
+	if err != nil {
+		return nil, traffic{}, err
+	}
 	keys := layerKeys(c)
 	layers := make([]*stored, len(c.Layers))
 	fetched := make([]bool, len(c.Layers))
@@ -109,7 +115,13 @@ func (s *Store) fetchLayers(ctx context.Context, c *registry.Content, blob func(
 	for i, l := range c.Layers {
 		g.Go(func() error {
 			j := &job{store: s, layer: l, keys: keys[i]}
-			j.blob = func(ctx context.Context) (io.ReadCloser, error) { return blob(ctx, i) }
+			j.blob = func(ctx context.Context) (io.ReadCloser, error) {
+				r, err := blob(ctx, i)
+				if err == nil && l.Sealed != nil {
+					return unlocked.Open(l, r)
+				}
+				return r, err
+			}
 			j.below = func(ctx context.Context) ([]*stored, error) { return below(ctx, layers[:i], ready[:i]) }
 			var err error
 			layers[i], err = j.obtain(ctx)
@@ -121,7 +133,7 @@ func (s *Store) fetchLayers(ctx context.Context, c *registry.Content, blob func(
 			return nil
 		})
 	}
-	err := g.Wait()
+	err = g.Wait()
 	var t traffic
 	for i, l := range c.Layers {
 		if fetched[i] {

@@ -42,6 +42,8 @@ type Options struct {
 	// that namespace.
 	AuthFile string
 	AuthDir  string
+	// DecryptionKeys is a directory with the keys of encrypted images, "" for none.
+	DecryptionKeys string
 	// Pinned are the images that the kubelet must not collect: tags, digests or
 	// ids, "*" stands for any text.
 	Pinned []string

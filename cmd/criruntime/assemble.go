@@ -127,6 +127,7 @@ func (d *parts) openImages(context.Context) (err error) {
 		RegistriesDir:  d.conf.Image.RegistriesDir,
 		AuthFile:       d.conf.Image.AuthFile,
 		AuthDir:        d.conf.Image.AuthDir,
+		DecryptionKeys: d.conf.Image.DecryptionKeys,
 		Pinned:         d.conf.Image.Pinned,
 		PreloadDir:     d.conf.Image.PreloadDir,
 		Layers:         d.conf.Image.ParallelLayers,

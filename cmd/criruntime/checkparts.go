@@ -85,7 +85,7 @@ func checkForwarding(*conf.Config) []finding {
 func checkFiles(c *conf.Config) []finding {
 	var out []finding
 	for key, path := range map[string]string{
-		"image.registries_conf": c.Image.RegistriesConf, "image.policy": c.Image.Policy, "image.policy_dir": c.Image.PolicyDir, "image.registries_dir": c.Image.RegistriesDir, "network.template": c.Network.Template,
+		"image.registries_conf": c.Image.RegistriesConf, "image.policy": c.Image.Policy, "image.policy_dir": c.Image.PolicyDir, "image.decryption_keys": c.Image.DecryptionKeys, "image.registries_dir": c.Image.RegistriesDir, "network.template": c.Network.Template,
 		"api.streaming_cert": c.API.StreamingCert, "api.streaming_key": c.API.StreamingKey,
 	} {
 		if path == "" {

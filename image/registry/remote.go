@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"runtime"
 
 	"github.com/opencontainers/go-digest"
@@ -32,6 +33,9 @@ type Layer struct {
 	// Title is where the file of an artifact belongs, clean and relative. "" for
 	// a layer of an image.
 	Title string
+	// Sealed is how the key of an encrypted layer is wrapped: the annotations of
+	// its descriptor. nil for others.
+	Sealed map[string]string
 }
 
 // Content is what an image or an artifact consists of.
@@ -252,13 +256,17 @@ func NewContent(config []byte, man *Manifest) (Content, error) {
 		if err := checkDigest(info.Digest); err != nil {
 			return c, err
 		}
-		if info.CryptoOperation != types.PreserveOriginalCrypto || isEncrypted(info.MediaType) {
-			return c, fmt.Errorf("%w: layer %s is encrypted", ErrInvalid, info.Digest)
+		l := Layer{Digest: info.Digest, Size: info.Size, DiffID: diffs[i]}
+		if isEncrypted(info.MediaType) {
+			l.Sealed = maps.Clone(info.Annotations)
+			if l.Sealed == nil {
+				return c, fmt.Errorf("%w: layer %s is encrypted without a key", ErrInvalid, info.Digest)
+			}
 		}
 		if info.Size > 0 {
 			c.Size += uint64(info.Size)
 		}
-		c.Layers = append(c.Layers, Layer{Digest: info.Digest, Size: info.Size, DiffID: diffs[i]})
+		c.Layers = append(c.Layers, l)
 	}
 	return c, nil
 }

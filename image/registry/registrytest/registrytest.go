@@ -254,7 +254,7 @@ func (s *Server) Push(img Image) Pushed {
 		if l.Kind != "" {
 			kind = l.Kind
 		}
-		man.Layers = append(man.Layers, v1.Descriptor{MediaType: kind, Digest: d, Size: int64(len(l.Blob))})
+		man.Layers = append(man.Layers, v1.Descriptor{MediaType: kind, Digest: d, Size: int64(len(l.Blob)), Annotations: l.Annotations})
 	}
 	if img.DiffIDs != nil {
 		img.Config.RootFS.DiffIDs = img.DiffIDs
@@ -327,6 +327,8 @@ type Layer struct {
 	Blob   []byte
 	DiffID digest.Digest
 	Kind   string // media type, "" for gzip's
+	// Annotations are those of its descriptor.
+	Annotations map[string]string
 }
 
 // Gzip makes a layer of entries.
