@@ -35,7 +35,7 @@ func measureLogs(ctx context.Context, b *bench) error {
 			name += "s"
 		}
 		lines := mib << 20 / line / writers
-		errs = append(errs, b.interleave(b.rounds(3, 2), func(_ int, n *node) error {
+		errs = append(errs, b.interleave(b.rounds(2, 2), func(_ int, n *node) error {
 			if n == b.nodes[0] {
 				if err := b.bareBytes(ctx, name, writers, lines); err != nil {
 					return err

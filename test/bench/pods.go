@@ -17,7 +17,7 @@ func measurePods(ctx context.Context, b *bench) error {
 	if err != nil {
 		return err
 	}
-	return b.interleave(b.rounds(40, 10), func(round int, n *node) error {
+	return b.interleave(b.rounds(25, 10), func(round int, n *node) error {
 		if n == b.nodes[0] {
 			if err := plugins(ctx); err != nil {
 				return err
@@ -90,7 +90,7 @@ const (
 func measureBurst(ctx context.Context, b *bench) error {
 	m := measure{Name: fmt.Sprintf("%d pods at once, until all run", atOnce), Unit: "ms"}
 	cpu := measure{Name: fmt.Sprintf("%d pods at once: CPU", atOnce), Unit: "ms"}
-	return b.interleave(b.rounds(8, 3), func(round int, n *node) error {
+	return b.interleave(b.rounds(5, 3), func(round int, n *node) error {
 		used, err := n.counter()
 		if err != nil {
 			return err

@@ -20,7 +20,7 @@ func measurePull(ctx context.Context, b *bench) error {
 	var errs []error
 	for _, s := range b.shapes {
 		m := measure{Name: "pull: " + s.name, Unit: "ms"}
-		err := b.interleave(b.rounds(5, 2), func(_ int, n *node) error {
+		err := b.interleave(b.rounds(4, 2), func(_ int, n *node) error {
 			if n == b.nodes[0] {
 				if err := b.byHand(ctx, s, m); err != nil {
 					return err
