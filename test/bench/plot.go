@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"html"
 	"math"
+	"slices"
 	"strings"
 )
 
@@ -104,20 +105,34 @@ func (b *bench) bars(c *canvas) {
 			}
 			w := 0.0
 			if longest > 0 {
-				w = median(s) / longest * (width - labels - 130)
+				w = median(s) / longest * (width - labels - 240)
 			}
 			c.bar(labels, c.y, w, colours[name])
-			c.text(labels+w+6, c.y+10, 11, "%s %s", number(median(s)), m.Unit)
+			c.text(labels+w+6, c.y+10, 11, "%s %s%s", number(median(s)), m.Unit, b.ratios(name, samples))
 			c.y += row
 		}
 		c.y += 6
 	}
 }
 
+// ratios says how this runtime's median compares with its peers'.
+func (b *bench) ratios(name string, samples map[string][]float64) string {
+	text := ""
+	if name != ours {
+		return text
+	}
+	for _, peer := range b.runtimes[1:] {
+		if r := ratio(samples[ours], samples[peer]); r != "-" {
+			text += fmt.Sprintf(" · %s of %s", r, shown(peer))
+		}
+	}
+	return text
+}
+
 // curve draws one measure over the number of pods, in a grid of three columns.
 func (b *bench) curve(c *canvas, index int, name string, points []measure) {
-	const w, h = 250.0, 90.0
-	left := margin + float64(index%3)*(w+75)
+	const w, h = 235.0, 90.0
+	left := margin + 30 + float64(index%3)*(w+90)
 	top := c.y + 30 + float64(index/3)*150
 	highest, most := 0.0, 1
 	for _, m := range points {
@@ -126,43 +141,82 @@ func (b *bench) curve(c *canvas, index int, name string, points []measure) {
 			highest = math.Max(highest, median(s))
 		}
 	}
-	c.text(left, top-8, 11, "%s (%s)", name, points[0].Unit)
+	c.text(left-30, top-10, 11, "%s (%s)", name, points[0].Unit)
 	fmt.Fprintf(c, `<path d="M%.1f %.1fv%.1fh%.1f" fill="none" stroke="#d1d5db"/>`+"\n", left, top, h, w)
-	c.text(left+w+4, top+10, 10, "%s", number(highest))
-	c.text(left+w-40, top+h+14, 10, "%d pods", most)
+	c.text(left-30, top+8, 9, "%s", number(highest))
+	c.text(left-12, top+h, 9, "0")
+	x := func(pods int) float64 { return left + float64(pods)/float64(most)*w }
+	for _, m := range points {
+		if m.Pods*12 > most || m.Pods == 1 { // or the labels touch
+			c.text(x(m.Pods)-4, top+h+13, 9, "%d", m.Pods)
+		}
+	}
 	for _, runtime := range b.runtimes {
 		var line []string
 		for _, m := range points {
 			if s := b.results.samples[m][runtime]; len(s) > 0 && highest > 0 {
-				x, y := left+float64(m.Pods)/float64(most)*w, top+h-median(s)/highest*h
-				line = append(line, fmt.Sprintf("%.1f,%.1f", x, y))
-				fmt.Fprintf(c, `<circle cx="%.1f" cy="%.1f" r="2.5" fill="%s"/>`+"\n", x, y, colours[runtime])
+				at, y := x(m.Pods), top+h-median(s)/highest*h
+				line = append(line, fmt.Sprintf("%.1f,%.1f", at, y))
+				fmt.Fprintf(c, `<circle cx="%.1f" cy="%.1f" r="2.5" fill="%s"/>`+"\n", at, y, colours[runtime])
 			}
 		}
 		fmt.Fprintf(c, `<polyline points="%s" fill="none" stroke="%s" stroke-width="1.5"/>`+"\n", strings.Join(line, " "), colours[runtime])
 	}
 }
 
-// phases draws the timeline: requests first, then the steps within them.
+// kinds of phases: what their names begin with, how that is shown, and in which
+// colour.
+var phaseKinds = []struct{ prefix, shown, legend, colour string }{
+	{"cni/", "CNI plugin ", "CNI plugin", "#16a34a"},
+	{"CreateContainer/shim/", "in the shim: ", "libcontainer and the shim", "#d6a35c"},
+	{"RunPod/", "", "step of the daemon", "#93c5fd"},
+	{"CreateContainer/", "", "", "#93c5fd"},
+	{"StartContainer/", "", "", "#93c5fd"},
+	{"", "", "request", "#2563eb"},
+}
+
+// phases draws the timeline: each request, followed by the steps in it.
 func (b *bench) phases(c *canvas) {
+	x := float64(margin)
+	for _, kind := range slices.Backward(phaseKinds) {
+		if kind.legend != "" {
+			c.bar(x, c.y, 12, kind.colour)
+			c.text(x+18, c.y+10, 12, "%s", kind.legend)
+			x += 190
+		}
+	}
+	c.y += 26
 	total := 0.0
 	for _, p := range b.timeline {
 		total = math.Max(total, p.End)
 	}
-	const wide = width - 260 - 120
+	const begin, wide = 260.0, width - 260 - 80.0
+	top := c.y
 	for _, p := range b.timeline {
-		colour := "#93c5fd"
-		switch {
-		case !strings.Contains(p.Name, "/"):
-			colour = "#2563eb"
-		case strings.HasPrefix(p.Name, "cni/"):
-			colour = "#16a34a"
+		for _, kind := range phaseKinds {
+			name, is := strings.CutPrefix(p.Name, kind.prefix)
+			if !is {
+				continue
+			}
+			indent := margin + 16.0
+			if kind.prefix == "" {
+				indent = margin
+			}
+			w := (p.End - p.Begin) / total * wide
+			c.text(indent, c.y+10, 12, "%s%s", kind.shown, strings.ReplaceAll(name, "/", " "))
+			c.bar(begin+p.Begin/total*wide, c.y, w, kind.colour)
+			c.text(begin+p.Begin/total*wide+math.Max(w, 1)+6, c.y+10, 11, "%s", number(p.End-p.Begin))
+			break
 		}
-		x := 260 + p.Begin/total*wide
-		w := (p.End - p.Begin) / total * wide
-		c.text(margin, c.y+10, 12, "%s", p.Name)
-		c.bar(x, c.y, w, colour)
-		c.text(x+math.Max(w, 1)+6, c.y+10, 11, "%s", number(p.End-p.Begin))
 		c.y += row + 2
 	}
+	step := math.Pow(10, math.Floor(math.Log10(total)))
+	if total/step < 3 {
+		step /= 5
+	}
+	for at := 0.0; at <= total; at += step {
+		fmt.Fprintf(c, `<path d="M%.1f %.1fV%.1f" stroke="#e5e7eb" stroke-width="0.7"/>`+"\n", begin+at/total*wide, top-4, c.y)
+		c.text(begin+at/total*wide-6, c.y+12, 10, "%s", number(at))
+	}
+	c.y += 14
 }

@@ -49,6 +49,7 @@ func measureTimeline(ctx context.Context, b *bench) error {
 		return err
 	}
 	b.timeline = append(requests(s.times), phases...)
+	slices.SortStableFunc(b.timeline, func(x, y phase) int { return cmp.Compare(x.Begin, y.Begin) })
 	return n.verbose(ctx, false)
 }
 
@@ -103,7 +104,6 @@ func (n *node) phases(from time.Time, span time.Duration) ([]phase, error) {
 			found = append(found, phase{entry.Step, ms(end - entry.Took), ms(end)})
 		}
 	}
-	slices.SortStableFunc(found, func(x, y phase) int { return cmp.Compare(x.Begin, y.Begin) })
 	if len(found) == 0 {
 		return nil, fmt.Errorf("the log of %s tells no steps", n.name)
 	}
