@@ -7,7 +7,7 @@ set -eu
 cache=$1
 
 missing=
-for package in gcc libc6-dev libseccomp-dev pkg-config iptables iproute2 ca-certificates; do
+for package in gcc libc6-dev libseccomp-dev pkg-config iptables iproute2 ca-certificates curl e2fsprogs; do
 	dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing="$missing $package"
 done
 images="busybox nginx nginx-common util-linux libc6 libcrypt1 libpcre2-8-0 libssl3 zlib1g"
