@@ -101,3 +101,6 @@ require (
 	google.golang.org/genproto/googleapis/rpc v0.0.0-20260825221802-da73d73af1c5 // indirect
 	tags.cncf.io/container-device-interface/specs-go v1.1.1 // indirect
 )
+
+// The subset of libseccomp that libcontainer calls, in Go: see seccomp/doc.go.
+replace github.com/seccomp/libseccomp-golang => ./seccomp

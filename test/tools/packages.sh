@@ -6,6 +6,8 @@ set -eu
 
 cache=$1
 
+# libseccomp-dev: libcontainer includes its header, and tests compare with the
+# library. No program of ours links it.
 missing=
 for package in gcc libc6-dev libseccomp-dev pkg-config iptables iproute2 ca-certificates curl e2fsprogs; do
 	dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing="$missing $package"

@@ -1,0 +1,74 @@
+package seccomp
+
+import (
+	"errors"
+	"sync"
+)
+
+// ScmpSyscall is the number of a system call. One that the architecture lacks
+// has a negative number, which the kernel never reports: it serves to name the
+// call to AddRule, for the architectures that have it.
+type ScmpSyscall int32
+
+// ErrSyscallDoesNotExist says that no architecture has a call of this name.
+var ErrSyscallDoesNotExist = errors.New("there is no system call of this name")
+
+// syscallEntry holds the numbers of a call.
+type syscallEntry struct {
+	name   string
+	number [tableColumns]int32
+}
+
+// pseudo is the number of the table's first call where it is missing.
+const pseudo = -10000
+
+// index finds a row of the table. It is made on first use: most processes that
+// link this package never need it.
+var index = sync.OnceValue(func() (i struct {
+	byName   map[string]int
+	byNumber map[int32]int // of the native architecture
+}) {
+	column := architectures[native].table
+	i.byName = make(map[string]int, len(syscalls))
+	i.byNumber = make(map[int32]int, len(syscalls))
+	for row := range syscalls {
+		i.byName[syscalls[row].name] = row
+		if n := syscalls[row].number[column]; n >= 0 {
+			i.byNumber[n] = row
+		}
+	}
+	return i
+})
+
+// GetSyscallFromName returns a call's number on the native architecture.
+func GetSyscallFromName(name string) (ScmpSyscall, error) {
+	return GetSyscallFromNameByArch(name, ArchNative)
+}
+
+// GetSyscallFromNameByArch returns a call's number on an architecture. As in
+// libseccomp it is negative for a part of socketcall or ipc even if the call
+// exists on its own too.
+func GetSyscallFromNameByArch(name string, arch ScmpArch) (ScmpSyscall, error) {
+	a, err := arch.known()
+	if err != nil {
+		return 0, err
+	}
+	row, ok := index().byName[name]
+	if !ok || a.table == noTable {
+		return 0, ErrSyscallDoesNotExist
+	}
+	number := syscalls[row].number[a.table]
+	if number < 0 || a.multiplex && partOf[name].number != 0 {
+		number = pseudo - int32(row)
+	}
+	return ScmpSyscall(number), nil
+}
+
+// row finds the call that AddRule means.
+func (s ScmpSyscall) row() (int, bool) {
+	if i := pseudo - int(s); i >= 0 && i < len(syscalls) {
+		return i, true
+	}
+	row, ok := index().byNumber[int32(s)]
+	return row, ok
+}
