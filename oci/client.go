@@ -24,7 +24,9 @@ const deathNotice = 2 * time.Second
 // createGrace is how long a Create may go on after its context has ended.
 const createGrace = 10 * time.Second
 
-// client is the connection to one pod's shim.
+// client asks one pod's shim. It has a connection only while there is something
+// to ask: a shim that serves nobody can give its memory back (package oci/shim,
+// rest.go).
 type client struct {
 	podID   string
 	dir     string
@@ -33,47 +35,87 @@ type client struct {
 	process *process
 
 	mu     sync.Mutex
-	ttrpc  *ttrpc.Client // nil after Close
+	ttrpc  *ttrpc.Client // nil: no connection
+	calls  int           // under way
+	idle   *time.Timer   // closes the connection
 	closed bool
+	events map[*ttrpc.Client]struct{} // connections of Events
 }
 
 var _ Shim = (*client)(nil)
 
+var errClosed = errors.New("the connection was closed")
+
+// idleTimeout is how long a connection is kept for the next request.
+const idleTimeout = time.Second
+
 func (l *Launcher) newClient(o ShimOptions, p *process) *client {
-	return &client{podID: o.PodID, dir: o.Dir, process: p, observe: l.observe, log: l.log.WithField("pod", o.PodID)}
+	return &client{
+		podID: o.PodID, dir: o.Dir, process: p, observe: l.observe, log: l.log.WithField("pod", o.PodID),
+		events: make(map[*ttrpc.Client]struct{}),
+	}
 }
 
-func (c *client) connect(dir *podDir) error {
+// dial makes a connection.
+func (c *client) dial() (*ttrpc.Client, error) {
+	dir, err := openPodDir(c.dir)
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Close()
 	conn, err := dir.dial(apiSocket)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.ttrpc = ttrpc.NewClient(conn)
-	return nil
+	return ttrpc.NewClient(conn), nil
 }
 
-// service returns the connection, or a new one where reconnect has dropped it.
-func (c *client) service() (api.ShimClient, *ttrpc.Client, error) {
+// begin returns the connection for one request, after which end is called.
+func (c *client) begin() (*ttrpc.Client, error) {
 	c.mu.Lock()
-	t, closed := c.ttrpc, c.closed
-	c.mu.Unlock()
-	if closed {
-		return nil, nil, errors.New("the connection was closed")
+	defer c.mu.Unlock()
+	if c.closed {
+		return nil, errClosed
 	}
-	if t == nil {
-		dir, err := openPodDir(c.dir)
+	if c.ttrpc == nil {
+		t, err := c.dial() // does not block: the kernel queues it
 		if err != nil {
-			return nil, nil, err
+			return nil, err
 		}
-		defer dir.Close()
-		if err := c.connect(dir); err != nil {
-			return nil, nil, err
-		}
-		return c.service()
+		c.ttrpc = t
 	}
-	return api.NewShimClient(t), t, nil
+	c.calls++
+	return c.ttrpc, nil
+}
+
+func (c *client) end() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.calls--; c.calls > 0 || c.ttrpc == nil {
+		return
+	}
+	if c.idle == nil {
+		c.idle = time.AfterFunc(idleTimeout, c.hangUp)
+		return
+	}
+	c.idle.Reset(idleTimeout)
+}
+
+// hangUp closes the connection if it is idle.
+func (c *client) hangUp() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.calls == 0 {
+		c.closeConnection()
+	}
+}
+
+func (c *client) closeConnection() (err error) {
+	if c.ttrpc != nil {
+		err = c.ttrpc.Close()
+		c.ttrpc = nil
+	}
+	return err
 }
 
 // drop forgets a broken connection, so that the next call makes another.
@@ -88,13 +130,14 @@ func (c *client) drop(t *ttrpc.Client) {
 
 // call makes one request and gives its error a meaning and a text.
 func (c *client) call(what string, fn func(api.ShimClient) error) error {
-	service, t, err := c.service()
+	t, err := c.begin()
 	if err == nil {
-		err = fn(service)
+		err = fn(api.NewShimClient(t))
 		if errors.Is(err, ttrpc.ErrClosed) || errors.Is(err, io.ErrUnexpectedEOF) {
 			c.drop(t)
 			err = c.broken()
 		}
+		c.end()
 	}
 	if err != nil {
 		return fmt.Errorf("cannot %s: %w", what, translate(err))
@@ -162,12 +205,10 @@ func (c *client) Close() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.closed = true
-	if c.ttrpc == nil {
-		return nil
+	for t := range c.events {
+		t.Close()
 	}
-	err := c.ttrpc.Close()
-	c.ttrpc = nil
-	return err
+	return c.closeConnection()
 }
 
 // Info asks for the state of every container.
@@ -320,34 +361,84 @@ func (c *client) Shutdown(ctx context.Context) error {
 	}
 }
 
-// Events delivers exits until the shim is gone or ctx is done.
+// Events delivers exits until the shim is gone or ctx is done. It has a
+// connection of its own, which a shim that rests cuts; the next one begins with
+// the exits that the last one delivered, which are not delivered again.
 func (c *client) Events(ctx context.Context) (<-chan Exit, error) {
-	_, t, err := c.service()
+	t, stream, err := c.listen(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("cannot listen to the shim of pod %s: %w", c.podID, translate(err))
-	}
-	stream, err := api.NewShimClient(t).Events(ctx, &api.Empty{})
-	if err != nil {
-		if errors.Is(err, ttrpc.ErrClosed) {
-			c.drop(t)
-			err = c.broken()
-		}
 		return nil, fmt.Errorf("cannot listen to the shim of pod %s: %w", c.podID, translate(err))
 	}
 	exits := make(chan Exit)
 	go func() {
 		defer close(exits)
+		delivered := make(map[string]bool)
 		for {
-			e, err := stream.Recv()
-			if err != nil {
+			again := c.forward(ctx, stream, exits, delivered)
+			c.unlisten(t)
+			if !again {
 				return
 			}
-			select {
-			case exits <- *exitOf(e):
-			case <-ctx.Done():
+			if t, stream, err = c.listen(ctx); err != nil {
 				return
 			}
 		}
 	}()
 	return exits, nil
+}
+
+func (c *client) listen(ctx context.Context) (*ttrpc.Client, api.Shim_EventsClient, error) {
+	t, err := c.dialEvents()
+	if err != nil {
+		return nil, nil, err
+	}
+	stream, err := api.NewShimClient(t).Events(ctx, &api.Empty{})
+	if err != nil {
+		c.unlisten(t)
+		if errors.Is(err, ttrpc.ErrClosed) {
+			err = c.broken()
+		}
+		return nil, nil, err
+	}
+	return t, stream, nil
+}
+
+func (c *client) dialEvents() (*ttrpc.Client, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return nil, errClosed
+	}
+	t, err := c.dial()
+	if err == nil {
+		c.events[t] = struct{}{}
+	}
+	return t, err
+}
+
+func (c *client) unlisten(t *ttrpc.Client) {
+	c.mu.Lock()
+	delete(c.events, t)
+	c.mu.Unlock()
+	t.Close()
+}
+
+// forward delivers a stream's exits but those that were delivered before, and
+// says whether it is worth while to listen again.
+func (c *client) forward(ctx context.Context, stream api.Shim_EventsClient, to chan<- Exit, delivered map[string]bool) (again bool) {
+	for {
+		e, err := stream.Recv()
+		if err != nil {
+			return ctx.Err() == nil && errors.Is(err, ttrpc.ErrClosed)
+		}
+		if delivered[e.Id] {
+			continue
+		}
+		delivered[e.Id] = true
+		select {
+		case to <- *exitOf(e):
+		case <-ctx.Done():
+			return false
+		}
+	}
 }

@@ -22,6 +22,9 @@ type LauncherOptions struct {
 	// ShimPath is the shim's program; a name without a slash is looked up
 	// beside this program and then in PATH.
 	ShimPath string
+	// RestAfter is for how long a shim is idle before it gives its memory back;
+	// 0 is the shim's default.
+	RestAfter time.Duration
 	// Log is told of shims that end unexpectedly.
 	Log *logrus.Entry
 	// Observe, if set, is told how long each stage of a container's creation
@@ -33,9 +36,10 @@ type LauncherOptions struct {
 
 // Launcher is the default Handler: it starts criruntime-shim for each pod.
 type Launcher struct {
-	log     *logrus.Entry
-	observe func(stage string, took, ago time.Duration)
-	program *os.File // the sealed copy
+	log       *logrus.Entry
+	observe   func(stage string, took, ago time.Duration)
+	program   *os.File // the sealed copy
+	restAfter time.Duration
 }
 
 var _ Handler = (*Launcher)(nil)
@@ -59,7 +63,7 @@ func NewLauncher(o LauncherOptions) (*Launcher, error) {
 	if observe == nil {
 		observe = func(string, time.Duration, time.Duration) {}
 	}
-	return &Launcher{log: log, observe: observe, program: program}, nil
+	return &Launcher{log: log, observe: observe, program: program, restAfter: o.RestAfter}, nil
 }
 
 // Close releases the program. Shims run on.
@@ -104,13 +108,7 @@ func (l *Launcher) start(ctx context.Context, o ShimOptions) (_ Shim, err error)
 		<-p.done
 		return nil, err
 	}
-	c := l.newClient(o, p)
-	if err := c.connect(dir); err != nil {
-		_ = p.kill()
-		<-p.done
-		return nil, err
-	}
-	return c, nil
+	return l.newClient(o, p), nil
 }
 
 // await writes the pid file and waits for the shim's word that it is ready.
@@ -157,6 +155,9 @@ func (l *Launcher) spawn(dir *podDir, o ShimOptions) (*os.Process, *os.File, err
 	}
 	inherit = append(inherit, theirs)
 	args := []string{"criruntime-shim", "-pod", o.PodID}
+	if l.restAfter > 0 {
+		args = append(args, "-rest-after", l.restAfter.String())
+	}
 	if o.SharedPID {
 		args = append(args, "-shared-pid", "-user-ns", o.UserNS)
 	}
@@ -208,9 +209,6 @@ func (l *Launcher) find(ctx context.Context, o ShimOptions) (Shim, error) {
 	}
 	defer dir.Close()
 	c := l.newClient(o, nil)
-	if err := c.connect(dir); err != nil {
-		return nil, err
-	}
 	info, err := c.Info(ctx)
 	if err != nil {
 		c.Close()

@@ -112,11 +112,17 @@ var podNumber struct {
 // is left.
 func newPod(t testing.TB, change ...func(*oci.ShimOptions)) *pod {
 	t.Helper()
+	return newRestingPod(t, 0, change...)
+}
+
+// newRestingPod makes a pod whose shim rests after so short a time.
+func newRestingPod(t testing.TB, after time.Duration, change ...func(*oci.ShimOptions)) *pod {
+	t.Helper()
 	podNumber.Lock()
 	podNumber.n++
 	id := fmt.Sprintf("%016x%048x", os.Getpid(), podNumber.n)
 	podNumber.Unlock()
-	launcher, err := oci.NewLauncher(oci.LauncherOptions{ShimPath: shimProgram})
+	launcher, err := oci.NewLauncher(oci.LauncherOptions{ShimPath: shimProgram, RestAfter: after})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -18,6 +18,8 @@ func main() {
 	flag.StringVar(&o.PodID, "pod", "", "the `id` of the pod to serve")
 	flag.BoolVar(&o.SharedPID, "shared-pid", false, "make a PID namespace for the whole pod")
 	flag.StringVar(&o.UserNS, "user-ns", "", "the `file` of the user namespace that owns it")
+	flag.IntVar(&o.Notes, "notes", 0, "the `descriptor` from which to go on after a rest")
+	flag.DurationVar(&o.RestAfter, "rest-after", shim.RestAfter, "how long to be idle before a rest")
 	flag.Usage = func() {
 		fmt.Fprintln(flag.CommandLine.Output(), "criruntime-shim is started by criruntime for each pod, not by hand.")
 		flag.PrintDefaults()

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 	"syscall"
 	"time"
 
@@ -24,7 +25,33 @@ const emptyTimeout = 10 * time.Second
 // group itself is made and removed by libcontainer.
 type cgroup struct {
 	cgroups.Manager
-	ooms uint64 // the OOM kill counter before the container's command ran
+}
+
+// handles are libcontainer's of a container. After a rest they are made again
+// when they are needed, which is not before something happens.
+type handles struct {
+	mu     sync.Mutex
+	lc     *libcontainer.Container
+	cgroup *cgroup
+}
+
+// open returns libcontainer's handles of a container that has been created.
+func (c *container) open() (*libcontainer.Container, *cgroup, error) {
+	h := &c.handles
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.lc == nil {
+		lc, err := libcontainer.Load(filepath.Join(c.bundle, stateDir), c.id)
+		if err != nil {
+			return nil, nil, fmt.Errorf("cannot read its state: %v", err)
+		}
+		cgroup, err := cgroupOf(lc)
+		if err != nil {
+			return nil, nil, err
+		}
+		h.lc, h.cgroup = lc, cgroup
+	}
+	return h.lc, h.cgroup, nil
 }
 
 func cgroupOf(lc *libcontainer.Container) (*cgroup, error) {
@@ -36,9 +63,7 @@ func cgroupOf(lc *libcontainer.Container) (*cgroup, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot use the container's cgroup: %v", err)
 	}
-	c := &cgroup{Manager: m}
-	c.ooms, _ = m.OOMKillCount()
-	return c, nil
+	return &cgroup{Manager: m}, nil
 }
 
 // expectMigration hastens the move of a process into a cgroup that is about to
@@ -59,10 +84,10 @@ func expectMigration() {
 }
 
 // oomKilled says whether the kernel has killed a process of the group for want
-// of memory.
-func (c *cgroup) oomKilled() bool {
+// of memory since the counter was before.
+func (c *cgroup) oomKilled(before uint64) bool {
 	n, err := c.OOMKillCount()
-	return err == nil && n > c.ooms
+	return err == nil && n > before
 }
 
 // signal sends a signal to each process. Processes that come or go meanwhile

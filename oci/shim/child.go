@@ -1,6 +1,7 @@
 package shim
 
 import (
+	"os"
 	"syscall"
 	"unsafe"
 
@@ -18,6 +19,15 @@ func waitChild(pid int) {
 	}
 	defer fd.Close()
 	_ = fd.Wait()
+}
+
+// reapChild takes the status of a child that has ended.
+func reapChild(pid int) (ws syscall.WaitStatus, err error) {
+	for {
+		if _, err = syscall.Wait4(pid, &ws, 0, nil); err != unix.EINTR {
+			return ws, os.NewSyscallError("wait4", err)
+		}
+	}
 }
 
 // firstZombie returns a child that has ended and has not been reaped.

@@ -31,13 +31,13 @@ type container struct {
 	op sync.Mutex
 
 	// Made by create, constant afterwards.
-	lc      *libcontainer.Container
-	process *libcontainer.Process
+	process *libcontainer.Process // nil after a rest
 	pid     int
 	fd      *pidfd.FD
-	cgroup  *cgroup
+	ooms    uint64 // the OOM kill counter before the container's command ran
 	streams *streams
 	gone    chan struct{} // closed when its end has been recorded
+	handles handles
 
 	// starts is held while lc starts an exec; whoever finds it taken uses a
 	// copy of lc, whose own lock would make execs queue.
@@ -53,10 +53,14 @@ type container struct {
 	stale  []*subgroup
 }
 
+func (s *Shim) newContainer(id, bundle string) *container {
+	return &container{shim: s, id: id, bundle: bundle, execs: make(map[string]*execution), gone: make(chan struct{})}
+}
+
 // create makes and registers a container, and measures how. On an error nothing
 // of it is left.
 func (s *Shim) create(r *api.CreateRequest, watch *stopwatch) (*container, error) {
-	c := &container{shim: s, id: r.Id, bundle: r.Bundle, execs: make(map[string]*execution), gone: make(chan struct{})}
+	c := s.newContainer(r.Id, r.Bundle)
 	c.op.Lock()
 	defer c.op.Unlock()
 	if err := s.register(c); err != nil {
@@ -127,7 +131,7 @@ func (c *container) create(r *api.CreateRequest, watch *stopwatch) (err error) {
 			err = errors.Join(err, os.RemoveAll(root))
 		}
 	}()
-	if c.lc, err = libcontainer.Create(root, c.id, config); err != nil {
+	if c.handles.lc, err = libcontainer.Create(root, c.id, config); err != nil {
 		return err
 	}
 	watch.lap("state")
@@ -167,9 +171,10 @@ func (c *container) startInit(spec *specs.Process, trace bool, watch *stopwatch)
 	if c.fd, err = pidfd.Open(c.pid); err != nil {
 		return err
 	}
-	if c.cgroup, err = cgroupOf(c.lc); err != nil {
+	if c.handles.cgroup, err = cgroupOf(c.handles.lc); err != nil {
 		return err
 	}
+	c.ooms, _ = c.handles.cgroup.OOMKillCount()
 	if err := c.streams.started(c.shim.guard); err != nil {
 		return err
 	}
@@ -184,12 +189,12 @@ func (c *container) startTimed(trace bool, watch *stopwatch) error {
 	if trace {
 		heard = c.shim.tracer.begin(c.process)
 	}
-	err := c.lc.Start(c.process)
+	err := c.handles.lc.Start(c.process)
 	marks := heard()
 	if err != nil {
 		return err
 	}
-	state, err := c.lc.State()
+	state, err := c.handles.lc.State()
 	if err == nil {
 		watch.lapInit(marks, state.Created)
 	}
@@ -206,7 +211,7 @@ func (c *container) undo() error {
 	if c.fd != nil {
 		c.fd.Close()
 	}
-	return c.lc.Destroy()
+	return c.handles.lc.Destroy()
 }
 
 // start lets a created container run.
@@ -216,7 +221,11 @@ func (c *container) start() error {
 	if state := c.currentState(); state != api.State_CREATED {
 		return fail(errState, "it is %s", stateName(state))
 	}
-	if err := c.lc.Exec(); err != nil {
+	lc, _, err := c.open()
+	if err != nil {
+		return err
+	}
+	if err := lc.Exec(); err != nil {
 		c.releaseFifo()
 		return fail(errState, "%v", err)
 	}
@@ -242,7 +251,14 @@ func (c *container) releaseFifo() {
 // that they have ended.
 func (c *container) signal(sig syscall.Signal, all bool) error {
 	if all {
-		return c.cgroup.signal(sig)
+		_, cgroup, err := c.open()
+		if err != nil {
+			return err
+		}
+		return cgroup.signal(sig)
+	}
+	if c.fd == nil { // it had ended before a rest
+		return nil
 	}
 	err := c.fd.Signal(sig)
 	if errors.Is(err, os.ErrProcessDone) || errors.Is(err, os.ErrClosed) {
@@ -272,11 +288,15 @@ func (s *Shim) remove(ctx context.Context, id string) error {
 	case api.State_RUNNING:
 		return fail(errState, "it is %s", stateName(state))
 	}
-	if err := c.cgroup.empty(ctx); err != nil {
+	lc, cgroup, err := c.open()
+	if err != nil {
+		return err
+	}
+	if err := cgroup.empty(ctx); err != nil {
 		return err
 	}
 	done := s.reaper.starting() // hooks may run
-	err := c.lc.Destroy()
+	err = lc.Destroy()
 	done()
 	if err != nil {
 		return err

@@ -49,7 +49,11 @@ func (c *container) exec(r *api.ExecRequest, io *stdio.Set) (e *execution, err e
 	if err != nil {
 		return nil, err
 	}
-	if e.group, err = c.cgroup.newSubgroup(fmt.Sprintf("exec-%d", n)); err != nil {
+	_, cgroup, err := c.open()
+	if err == nil {
+		e.group, err = cgroup.newSubgroup(fmt.Sprintf("exec-%d", n))
+	}
+	if err != nil {
 		c.forgetExec(e.id)
 		return nil, err
 	}
@@ -95,7 +99,11 @@ func (e *execution) giveStreams(s *stdio.Set) error {
 	if err := s.MakeBlocking(); err != nil {
 		return fmt.Errorf("cannot use its streams: %v", err)
 	}
-	if err := giveTo(s, e.container.lc.Config()); err != nil {
+	lc, _, err := e.container.open()
+	if err != nil {
+		return err
+	}
+	if err := giveTo(s, lc.Config()); err != nil {
 		return fmt.Errorf("cannot use its streams: %v", err)
 	}
 	if s.Stdin != nil {
@@ -113,11 +121,13 @@ func (e *execution) giveStreams(s *stdio.Set) error {
 // startExec starts the process through lc, or through a copy of it while
 // another start holds lc.
 func (c *container) startExec(e *execution) error {
-	lc := c.lc
+	lc, _, err := c.open()
+	if err != nil {
+		return err
+	}
 	if c.starts.TryLock() {
 		defer c.starts.Unlock()
 	} else {
-		var err error
 		if lc, err = libcontainer.Load(filepath.Join(c.bundle, stateDir), c.id); err != nil {
 			return err
 		}
@@ -227,16 +237,22 @@ func (c *container) forgetExec(id string) {
 	}
 }
 
+// forgetUnclaimed forgets ended execs that nobody has asked for in time, but so
+// many. The caller holds mu.
+func (c *container) forgetUnclaimed(but int) {
+	for len(c.ended) > but && time.Since(c.execs[c.ended[0]].at) > keptFor {
+		delete(c.execs, c.ended[0])
+		c.ended = c.ended[1:]
+	}
+}
+
 // retire notes that an exec has ended and removes its subgroup, along with
 // earlier ones that daemons started by an exec have left by now.
 func (c *container) retire(e *execution) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.ended = append(c.ended, e.id)
-	for len(c.ended) > keptExecs && time.Since(c.execs[c.ended[0]].at) > keptFor {
-		delete(c.execs, c.ended[0])
-		c.ended = c.ended[1:]
-	}
+	c.forgetUnclaimed(keptExecs)
 	groups := append(c.stale, e.group)
 	c.stale = nil
 	for _, g := range groups {

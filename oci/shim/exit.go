@@ -1,7 +1,6 @@
 package shim
 
 import (
-	"syscall"
 	"time"
 
 	"github.com/criruntime/criruntime/oci/shim/api"
@@ -15,8 +14,15 @@ import (
 func (c *container) watch() {
 	_ = c.fd.Wait()
 	at := time.Now()
-	oom := c.cgroup.oomKilled()
-	if err := c.cgroup.kill(); err != nil {
+	c.shim.awake.RLock()
+	defer c.shim.awake.RUnlock()
+	oom := false
+	_, cgroup, err := c.open()
+	if err == nil {
+		oom = cgroup.oomKilled(c.ooms)
+		err = cgroup.kill()
+	}
+	if err != nil {
 		c.shim.log.Errorf("container %s has ended and left processes: %v", c.id, err)
 	}
 	code := c.reap()
@@ -37,11 +43,11 @@ func (c *container) watch() {
 
 // reap takes the init's exit status.
 func (c *container) reap() int32 {
-	state, err := c.process.Wait()
+	ws, err := reapChild(c.pid)
 	c.shim.reaper.reaped(c.pid)
-	if state == nil {
+	if err != nil {
 		c.shim.log.Errorf("the exit code of container %s is lost: %v", c.id, err)
 		return 255
 	}
-	return exitCode(state.Sys().(syscall.WaitStatus))
+	return exitCode(ws)
 }

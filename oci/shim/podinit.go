@@ -68,6 +68,8 @@ func unpin(path string) error {
 // wait reaps the process.
 func (p *podInit) wait() {
 	waitChild(p.pid)
+	p.shim.awake.RLock()
+	defer p.shim.awake.RUnlock()
 	_, _ = p.Process.Wait()
 	p.shim.reaper.reaped(p.pid)
 	close(p.gone)

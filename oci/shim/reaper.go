@@ -24,19 +24,28 @@ type reaper struct {
 	postpone bool
 }
 
-func newReaper(guard func(string, func())) (*reaper, error) {
+func newReaper() (*reaper, error) {
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		return nil, fmt.Errorf("cannot become the pod's subreaper: %v", err)
 	}
-	r := &reaper{known: make(map[int]bool)}
+	return &reaper{known: make(map[int]bool)}, nil
+}
+
+// run reaps from now on, and what has ended before.
+func (r *reaper) run() {
 	sigchld := make(chan os.Signal, 1)
 	signal.Notify(sigchld, unix.SIGCHLD)
-	guard("reaper", func() {
-		for range sigchld {
-			r.pass()
-		}
-	})
-	return r, nil
+	for {
+		r.pass()
+		<-sigchld
+	}
+}
+
+// busy says whether a child is being started.
+func (r *reaper) busy() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.starts > 0
 }
 
 // starting must surround everything that makes children. Children are passed

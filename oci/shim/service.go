@@ -151,6 +151,7 @@ func (s *service) Update(_ context.Context, r *api.UpdateRequest) (*api.Empty, e
 func (s *service) Events(ctx context.Context, _ *api.Empty, stream api.Shim_EventsServer) (err error) {
 	defer func() { err = statusOf(err) }()
 	defer s.recovered("Events", &err)
+	defer s.api.excuse(ctx)()
 	q := s.exits.Listen(s.earlierExits)
 	defer q.Close()
 	return q.Send(ctx, stream.Send)

@@ -52,11 +52,19 @@ type Options struct {
 	// UserNS is where the user namespace is pinned that shall own it; "" is
 	// the shim's.
 	UserNS string
+	// Notes is the descriptor of what the process's image before has noted
+	// down; 0: there was none.
+	Notes int
+	// RestAfter is how long the shim is idle before it rests.
+	RestAfter time.Duration
 }
 
 // Main is the whole life of a shim. It returns after Shutdown, or with the
 // reason why it could not start, which the launcher has been told too.
 func Main(o Options) error {
+	if o.Notes > 0 {
+		return again(o)
+	}
 	for fd := apiSocket; fd <= readyPipe; fd++ {
 		unix.CloseOnExec(fd)
 	}
@@ -70,6 +78,32 @@ func Main(o Options) error {
 		s.log.Warnf("the launcher has gone: %v", err)
 	}
 	ready.Close()
+	s.memory.tidy()
+	return s.serve()
+}
+
+// again goes on after a rest.
+func again(o Options) error {
+	unix.CloseOnExec(o.Notes)
+	log, err := setUpProcess()
+	if err != nil {
+		return err
+	}
+	n, err := readNotes(o.Notes)
+	if err != nil {
+		return err
+	}
+	unix.CloseOnExec(n.API)
+	unix.CloseOnExec(n.Stdio)
+	s, err := newShim(o, log, n.API, n.Stdio)
+	if err == nil {
+		err = s.resume(n)
+	}
+	if err != nil {
+		log.Errorf("cannot go on after a rest: %v", err)
+		return err
+	}
+	s.guard("reaper", s.reaper.run)
 	return s.serve()
 }
 
@@ -77,7 +111,8 @@ func Main(o Options) error {
 type Shim struct {
 	podID  string
 	log    *logrus.Logger
-	api    *net.UnixListener
+	api    *door
+	io     *door
 	stdio  *stdio.Desk
 	reaper *reaper
 	exits  *exits.Feed
@@ -86,6 +121,7 @@ type Shim struct {
 	oom    int      // the oom_score_adj that the shim was started with
 	stop   chan struct{}
 	tracer *tracer
+	awake  sync.RWMutex // held for reading by who works, for writing by rest
 
 	mu         sync.Mutex
 	containers map[string]*container
@@ -97,33 +133,42 @@ func start(o Options) (*Shim, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Shim{
-		podID:      o.PodID,
-		log:        log,
-		exits:      exits.NewFeed(),
-		memory:     newTidier(),
-		oom:        protectFromOOM(),
-		stop:       make(chan struct{}),
-		tracer:     &tracer{},
-		containers: make(map[string]*container),
-	}
-	log.AddHook(s.tracer)
-	if s.reaper, err = newReaper(s.guard); err != nil {
-		return nil, err
-	}
-	if s.api, err = listener(apiSocket, "shim.sock"); err != nil {
-		return nil, err
-	}
-	io, err := listener(ioSocket, "io.sock")
+	s, err := newShim(o, log, apiSocket, ioSocket)
 	if err != nil {
 		return nil, err
 	}
-	s.stdio = stdio.NewDesk(io, s.guard)
+	s.oom = protectFromOOM()
+	s.guard("reaper", s.reaper.run)
 	if o.SharedPID {
 		if s.pod, err = s.startPodInit(o.UserNS); err != nil {
 			return nil, err
 		}
 	}
+	return s, nil
+}
+
+// newShim makes a shim that serves the given descriptors.
+func newShim(o Options, log *logrus.Logger, api, io int) (_ *Shim, err error) {
+	s := &Shim{
+		podID:      o.PodID,
+		log:        log,
+		exits:      exits.NewFeed(),
+		stop:       make(chan struct{}),
+		tracer:     &tracer{},
+		containers: make(map[string]*container),
+	}
+	log.AddHook(s.tracer)
+	s.memory = newTidier(o.RestAfter, s.rest)
+	if s.reaper, err = newReaper(); err != nil {
+		return nil, err
+	}
+	if s.api, err = listener(api, "shim.sock"); err != nil {
+		return nil, err
+	}
+	if s.io, err = listener(io, "io.sock"); err != nil {
+		return nil, err
+	}
+	s.stdio = stdio.NewDesk(s.io, s.guard)
 	return s, nil
 }
 
@@ -147,8 +192,8 @@ func setUpProcess() (*logrus.Logger, error) {
 	return log, nil
 }
 
-func listener(fd uintptr, name string) (*net.UnixListener, error) {
-	f := os.NewFile(fd, name)
+func listener(fd int, name string) (*door, error) {
+	f := os.NewFile(uintptr(fd), name)
 	defer f.Close()
 	l, err := net.FileListener(f)
 	if err != nil {
@@ -160,7 +205,7 @@ func listener(fd uintptr, name string) (*net.UnixListener, error) {
 		return nil, fmt.Errorf("cannot listen on %s: not a unix socket", name)
 	}
 	u.SetUnlinkOnClose(false)
-	return u, nil
+	return newDoor(u), nil
 }
 
 // serve answers requests until Shutdown.
@@ -173,7 +218,6 @@ func (s *Shim) serve() error {
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(context.Background(), s.api) }()
 	s.guard("stdio", s.stdio.Serve)
-	s.memory.tidy()
 	select {
 	case err = <-served:
 		if errors.Is(err, ttrpc.ErrServerClosed) {
@@ -222,6 +266,8 @@ func (s *Shim) recovered(name string, err *error) {
 func (s *Shim) intercept(ctx context.Context, u ttrpc.Unmarshaler, info *ttrpc.UnaryServerInfo, method ttrpc.Method) (reply any, err error) {
 	defer func() { err = statusOf(err) }()
 	defer s.recovered(info.FullMethod, &err)
+	s.awake.RLock()
+	defer s.awake.RUnlock()
 	return method(ctx, u)
 }
 

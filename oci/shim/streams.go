@@ -63,6 +63,15 @@ func newStreams(r *api.CreateRequest, p *libcontainer.Process, uid, gid int, rep
 	return s, nil
 }
 
+// restoreStreams makes streams of what was saved before a rest.
+func restoreStreams(saved *stdio.Saved, warn func(...any)) (*streams, error) {
+	common, err := stdio.Restore(saved, func(msg string) { warn(msg) })
+	if err != nil {
+		return nil, err
+	}
+	return &streams{Streams: common, console: common.Console()}, nil
+}
+
 type pipe struct{ ours, theirs *os.File }
 
 // pipe makes a pipe whose given end, 0 for reading and 1 for writing, is the

@@ -7,31 +7,83 @@ import (
 	"time"
 )
 
-// tidyDelay is how long the shim must have been quiet before memory is given
-// back, so that a series of requests pays once, and a burst of pod starts not at all
+// RestAfter is how long the shim must have been idle before memory is given back,
+// so that a series of requests pays once, and a burst of pod starts not at all
 // while it lasts.
-const tidyDelay = 5 * time.Second
+const RestAfter = 5 * time.Second
+
+const (
+	// manyExecs is after how many execs memory is given back that soon. Each
+	// leaves less garbage than a rest costs.
+	manyExecs = 32
+	// later is how much longer the shim is idle before a rest that is worth
+	// less, or before the next attempt after one that was not possible.
+	later = 12
+)
 
 // tidier gives memory back to the kernel after work that leaves much garbage.
 // No timer runs while the shim is idle.
 type tidier struct {
+	delay time.Duration
+	rest  func() // returns where that is not possible
+
 	mu    sync.Mutex
 	timer *time.Timer
-	small int
+	execs int  // since the last rest
+	soon  bool // not only execs have happened, or many
+	given bool // garbage has been collected since
 }
 
-func newTidier() *tidier { return &tidier{} }
+func newTidier(delay time.Duration, rest func()) *tidier {
+	return &tidier{delay: delay, rest: rest}
+}
 
-// tidy arranges a collection soon.
+// tidy arranges a rest soon.
 func (t *tidier) tidy() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.small = 0
+	t.soon = true
+	t.arrange()
+}
+
+// used counts an exec.
+func (t *tidier) used() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.execs++
+	t.soon = t.soon || t.execs >= manyExecs
+	t.arrange()
+}
+
+// arrange sets the timer after work.
+func (t *tidier) arrange() {
+	t.given = false
+	if t.soon {
+		t.after(t.delay)
+	} else {
+		t.after(later * t.delay)
+	}
+}
+
+func (t *tidier) after(d time.Duration) {
 	if t.timer == nil {
-		t.timer = time.AfterFunc(tidyDelay, giveBack)
+		t.timer = time.AfterFunc(d, t.run)
 		return
 	}
-	t.timer.Reset(tidyDelay)
+	t.timer.Reset(d)
+}
+
+// run rests. While somebody is served that is not possible; garbage is collected
+// instead, once.
+func (t *tidier) run() {
+	t.rest()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.given {
+		giveBack()
+		t.given = true
+	}
+	t.after(later * t.delay)
 }
 
 // giveBack collects twice, since pooled buffers and the stacks of goroutines
@@ -39,16 +91,4 @@ func (t *tidier) tidy() {
 func giveBack() {
 	runtime.GC()
 	debug.FreeOSMemory()
-}
-
-// used counts a small piece of work, such as an exec: a collection costs more
-// than its garbage, so only every so many arrange one.
-func (t *tidier) used() {
-	t.mu.Lock()
-	t.small++
-	due := t.small >= 32
-	t.mu.Unlock()
-	if due {
-		t.tidy()
-	}
 }

@@ -37,6 +37,7 @@ type Log struct {
 	writers []*Writer
 	lost    int64 // bytes dropped since the last successful write
 	closed  bool
+	middles map[string]Middle // of writers that are still to come, see Restore
 }
 
 // file is an open log file; after a rotation it stays open as long as a writer
@@ -123,7 +124,9 @@ func (l *Log) Close() {
 func (l *Log) Writer(stream string) *Writer {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	w := &Writer{log: l, stream: stream, file: l.current}
+	m := l.middles[stream]
+	w := &Writer{log: l, stream: stream, file: l.current, tail: m.Tail, partial: m.Partial}
+	delete(l.middles, stream)
 	l.writers = append(l.writers, w)
 	return w
 }

@@ -32,7 +32,16 @@ const namespaces = unix.CLONE_NEWPID | unix.CLONE_NEWNS | unix.CLONE_NEWNET | un
 // Init is a running pod init.
 type Init struct {
 	Process *os.Process
-	lease   *os.File
+	Lease   *os.File // the init and its namespace end when the last copy is closed
+}
+
+// Adopt takes over the init that an earlier image of this process has started.
+func Adopt(pid int, lease *os.File) (*Init, error) {
+	p, err := os.FindProcess(pid)
+	if err != nil {
+		return nil, fmt.Errorf("cannot find the pod's init process: %v", err)
+	}
+	return &Init{Process: p, Lease: lease}, nil
 }
 
 // Start starts a pod init in a new PID namespace, which belongs to the user
@@ -64,7 +73,7 @@ func Start(podID, userNS string) (*Init, error) {
 		ours.Close()
 		return nil, err
 	}
-	return &Init{Process: process, lease: ours}, nil
+	return &Init{Process: process, Lease: ours}, nil
 }
 
 // start starts the process in its namespaces. A user namespace can only be
@@ -118,6 +127,6 @@ func ready(f *os.File) error {
 // Stop ends the init and with it every process of the namespace. It does not
 // wait.
 func (i *Init) Stop() {
-	i.lease.Close()
+	i.Lease.Close()
 	i.Process.Kill()
 }

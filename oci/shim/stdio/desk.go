@@ -27,7 +27,7 @@ var ErrNotOffered = errors.New("no streams were handed over under the request's 
 
 // Desk keeps handed-over descriptors until a request claims them.
 type Desk struct {
-	listener *net.UnixListener
+	listener net.Listener // of unix connections
 	guard    func(string, func())
 
 	mu      sync.Mutex
@@ -41,23 +41,29 @@ type Set struct {
 }
 
 // NewDesk hands over what clients bring to the listener, once Serve runs.
-func NewDesk(l *net.UnixListener, guard func(string, func())) *Desk {
+func NewDesk(l net.Listener, guard func(string, func())) *Desk {
 	return &Desk{listener: l, guard: guard, waiting: make(map[string]*Set)}
 }
 
 // Serve accepts clients until the listener is closed.
 func (d *Desk) Serve() {
 	for {
-		conn, err := d.listener.AcceptUnix()
+		conn, err := d.listener.Accept()
 		if err != nil {
 			return
 		}
-		d.guard("stdio client", func() { d.receive(conn) })
+		d.guard("stdio client", func() { d.receive(conn.(client)) })
 	}
 }
 
+// client is the connection of one, a *net.UnixConn or what has one inside.
+type client interface {
+	net.Conn
+	ReadMsgUnix(b, oob []byte) (n, oobn, flags int, addr *net.UnixAddr, err error)
+}
+
 // receive takes one client's descriptors and waits until it hangs up.
-func (d *Desk) receive(conn *net.UnixConn) {
+func (d *Desk) receive(conn client) {
 	defer conn.Close()
 	msg, oob := make([]byte, tokenSize+1), make([]byte, unix.CmsgSpace(3*4))
 	n, oobn, _, _, err := conn.ReadMsgUnix(msg, oob)

@@ -1,6 +1,7 @@
 package stdio
 
 import (
+	"errors"
 	"os"
 	"sync"
 	"time"
@@ -28,10 +29,12 @@ var chunks = sync.Pool{New: func() any { return new([chunkSize]byte) }}
 type Output struct {
 	src   *os.File
 	log   *crilog.Writer // nil: no log
-	Ended chan struct{}  // closed once all has been carried
+	Ended chan struct{}  // closed once all has been carried, or with Pause
 
-	mu    sync.Mutex
-	sinks []*Sink
+	mu     sync.Mutex
+	sinks  []*Sink
+	paused bool // Run shall return at once
+	over   bool // the stream has ended
 }
 
 // NewOutput makes the output of a stream, which Run carries. It owns src.
@@ -39,11 +42,25 @@ func NewOutput(src *os.File, log *crilog.Writer) *Output {
 	return &Output{src: src, log: log, Ended: make(chan struct{})}
 }
 
-// Run carries the stream until its end, or Stop.
+// Run carries the stream until its end, Stop or Pause.
 func (o *Output) Run() {
 	defer close(o.Ended)
+	if !o.carry() {
+		return
+	}
+	if o.log != nil {
+		o.log.Flush()
+	}
+	o.src.Close()
+}
+
+// carry returns true at the stream's end or Stop, false when it was paused.
+func (o *Output) carry() (over bool) {
+	var timedOut bool
 	for {
-		chunk, n := o.read()
+		var chunk *[chunkSize]byte
+		var n int
+		chunk, n, timedOut = o.read()
 		if n > 0 {
 			if o.log != nil {
 				_, _ = o.log.Write(chunk[:n])
@@ -57,17 +74,18 @@ func (o *Output) Run() {
 			break
 		}
 	}
-	if o.log != nil {
-		o.log.Flush()
-	}
-	o.src.Close()
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.over = !o.paused || !timedOut
+	return o.over
 }
 
-// read returns the next bytes, or none at the end. A terminal ends with EIO.
-func (o *Output) read() (chunk *[chunkSize]byte, n int) {
+// read returns the next bytes, or none at the end or because of Stop or Pause,
+// which is a time-out. A terminal ends with EIO.
+func (o *Output) read() (chunk *[chunkSize]byte, n int, timedOut bool) {
 	conn, err := o.src.SyscallConn()
 	if err != nil {
-		return nil, 0
+		return nil, 0, false
 	}
 	err = conn.Read(func(fd uintptr) bool {
 		if chunk == nil {
@@ -88,9 +106,9 @@ func (o *Output) read() (chunk *[chunkSize]byte, n int) {
 		}
 	})
 	if err != nil {
-		return chunk, 0
+		return chunk, 0, errors.Is(err, os.ErrDeadlineExceeded)
 	}
-	return chunk, n
+	return chunk, n, false
 }
 
 // Stop ends a stream that does not end by itself.

@@ -60,7 +60,9 @@ func (s *Streams) SetStdin(f *os.File) {
 // Run begins to carry the output.
 func (s *Streams) Run(guard func(string, func())) {
 	for _, o := range s.outputs() {
-		guard("output", o.Run)
+		if !o.over {
+			guard("output", o.Run)
+		}
 	}
 }
 
