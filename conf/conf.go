@@ -67,6 +67,9 @@ type Containers struct {
 	Capabilities                       []string `toml:"capabilities"`
 	Env                                []string `toml:"env"`
 	Ulimits                            []string `toml:"ulimits"`
+	AppArmorProfile                    string   `toml:"apparmor_profile"`
+	BlockIOConfig                      string   `toml:"blockio_config"`
+	RDTConfig                          string   `toml:"rdt_config"`
 	PidsLimit                          int      `toml:"pids_limit"`
 	DeviceOwnershipFromSecurityContext bool     `toml:"device_ownership_from_security_context"`
 	PrivilegedWithoutHostDevices       []string `toml:"privileged_without_host_devices"`

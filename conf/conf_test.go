@@ -198,6 +198,9 @@ func TestEveryRuleOfValidation(t *testing.T) {
 		{func(c *Config) { c.Runtime.Name = "a/b" }, `runtime.name: must be made of letters, digits, '-', '_' and '.', not "a/b"`},
 		{func(c *Config) { c.Runtime.CgroupPrefix = ".." }, `runtime.cgroup_prefix: must be made of letters, digits, '-', '_' and '.', not ".."`},
 		{func(c *Config) { c.Containers.Env = []string{"TZ"} }, `containers.env: "TZ" is not of the form NAME=value`},
+		{func(c *Config) { c.Containers.AppArmorProfile = "" }, `containers.apparmor_profile: "" is not the name of a profile`},
+		{func(c *Config) { c.Containers.BlockIOConfig, c.Containers.RDTConfig = "a", "b" }, `containers.blockio_config: must be an absolute path or empty, not "a"` + "\n" +
+			`containers.rdt_config: must be an absolute path or empty, not "b"`},
 		{func(c *Config) { c.Containers.PidsLimit = -1 }, "containers.pids_limit: must be 0 or more, not -1"},
 		{func(c *Config) { c.Containers.ExecCPUAffinity = "last" }, `containers.exec_cpu_affinity: must be one of , first, not "last"`},
 		{func(c *Config) { c.Metrics.Listen = ":9090" }, ""},

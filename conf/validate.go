@@ -85,6 +85,11 @@ func (c *Containers) validate(v *validator) {
 			v.add("containers.env", "%q is not of the form NAME=value", e)
 		}
 	}
+	if c.AppArmorProfile == "" || strings.ContainsAny(c.AppArmorProfile, "\x00\n") {
+		v.add("containers.apparmor_profile", "%q is not the name of a profile", c.AppArmorProfile)
+	}
+	v.file("containers.blockio_config", c.BlockIOConfig)
+	v.file("containers.rdt_config", c.RDTConfig)
 	if c.PidsLimit < 0 {
 		v.add("containers.pids_limit", "must be 0 or more, not %d", c.PidsLimit)
 	}

@@ -14,12 +14,13 @@ import (
 
 // adjust changes the spec as the plugins ask. On an error the spec is not to be
 // used.
-func adjust(s *specs.Spec, a *api.ContainerAdjustment, injectCDI func(*specs.Spec, []string) error) error {
+func (o *Options) adjust(s *specs.Spec, a *api.ContainerAdjustment) error {
 	if a == nil {
 		return nil
 	}
 	generator := generate.NewFromSpec(s)
-	err := nrigen.SpecGenerator(&generator, nrigen.WithCDIDeviceInjector(injectCDI)).Adjust(a)
+	err := nrigen.SpecGenerator(&generator, nrigen.WithCDIDeviceInjector(o.InjectCDI),
+		nrigen.WithBlockIOResolver(o.BlockIO), nrigen.WithRdtResolver(o.RDT)).Adjust(a)
 	if err != nil {
 		return fmt.Errorf("cannot adjust the container as plugins ask: %w", err)
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/sirupsen/logrus"
 
+	"github.com/criruntime/criruntime/oci/spec"
 	"github.com/criruntime/criruntime/sandbox"
 )
 
@@ -26,7 +27,10 @@ type Options struct {
 	Socket        string // absolute path
 	// InjectCDI adds CDI devices, by name, to a spec.
 	InjectCDI func(*specs.Spec, []string) error
-	Log       *logrus.Entry
+	// BlockIO and RDT are what classes set, by name.
+	BlockIO func(name string) (*specs.LinuxBlockIO, error)
+	RDT     func(name string) (*specs.LinuxIntelRdt, error)
+	Log     *logrus.Entry
 }
 
 // Pods is what plugins are introduced to and may change.
@@ -150,6 +154,8 @@ func (n *NRI) Notify(ctx context.Context, e sandbox.PluginEvent, p *sandbox.PodS
 	switch e {
 	case sandbox.PluginRunPod:
 		err = n.core.RunPodSandbox(ctx, &adaptation.RunPodSandboxRequest{Pod: pod})
+	case sandbox.PluginPodUpdated:
+		err = n.core.PostUpdatePodSandbox(ctx, &adaptation.PostUpdatePodSandboxRequest{Pod: pod})
 	case sandbox.PluginStopPod:
 		err = n.core.StopPodSandbox(ctx, &adaptation.StopPodSandboxRequest{Pod: pod})
 	case sandbox.PluginRemovePod:
@@ -168,6 +174,17 @@ func (n *NRI) Notify(ctx context.Context, e sandbox.PluginEvent, p *sandbox.PodS
 	return err
 }
 
+// UpdatePod implements sandbox.Plugins.
+func (n *NRI) UpdatePod(ctx context.Context, p *sandbox.PodStatus, overhead, resources *spec.Resources) error {
+	if !n.used.Load() {
+		return nil
+	}
+	_, err := n.core.UpdatePodSandbox(ctx, &adaptation.UpdatePodSandboxRequest{
+		Pod: podOf(p), OverheadLinuxResources: resourcesOf(overhead), LinuxResources: resourcesOf(resources),
+	})
+	return err
+}
+
 // Create implements sandbox.Plugins.
 func (n *NRI) Create(ctx context.Context, p *sandbox.PodStatus, c *sandbox.ContainerStatus, s *specs.Spec) ([]sandbox.PluginUpdate, error) {
 	if !n.used.Load() {
@@ -177,7 +194,7 @@ func (n *NRI) Create(ctx context.Context, p *sandbox.PodStatus, c *sandbox.Conta
 	if err != nil {
 		return nil, err
 	}
-	if err := adjust(s, answer.GetAdjust(), n.o.InjectCDI); err != nil {
+	if err := n.o.adjust(s, answer.GetAdjust()); err != nil {
 		return nil, err
 	}
 	return updatesOf(answer.GetUpdate()), nil

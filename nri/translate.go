@@ -15,8 +15,8 @@ func podOf(p *sandbox.PodStatus) *api.PodSandbox {
 		Labels: p.Config.Labels, Annotations: p.Config.Annotations, RuntimeHandler: p.Handler,
 		Pid: uint32(p.Pid),
 		Linux: &api.LinuxPodSandbox{
-			PodOverhead:  resourcesOf(p.Config.Overhead),
-			PodResources: resourcesOf(p.Config.Resources),
+			PodOverhead:  resourcesOf(p.Overhead),
+			PodResources: resourcesOf(p.Resources),
 			CgroupParent: p.Config.CgroupParent,
 			CgroupsPath:  p.Cgroup,
 		},

@@ -23,8 +23,9 @@ func examplePod() *sandbox.PodStatus {
 		IPs: []netip.Addr{netip.MustParseAddr("10.0.0.2")},
 		Config: &spec.Pod{
 			Name: "web", Namespace: "shop", UID: "u1", CgroupParent: "/kubepods/pod1",
-			Labels: map[string]string{"app": "web"}, Overhead: &spec.Resources{Memory: 1 << 20},
+			Labels: map[string]string{"app": "web"},
 		},
+		Overhead: &spec.Resources{Memory: 1 << 20},
 	}
 }
 
@@ -82,7 +83,7 @@ func TestAdjust(t *testing.T) {
 	a.AddAnnotation("note", "2")
 	a.AddMount(&api.Mount{Source: "/src", Destination: "/dst", Type: "bind", Options: []string{"bind", "ro"}})
 	a.SetLinuxMemoryLimit(1 << 20)
-	if err := adjust(s, a, nil); err != nil {
+	if err := (&Options{}).adjust(s, a); err != nil {
 		t.Fatal(err)
 	}
 	mounted := false
@@ -93,7 +94,7 @@ func TestAdjust(t *testing.T) {
 	if env != "ADDED=1" || s.Annotations["note"] != "2" || !mounted || *s.Linux.Resources.Memory.Limit != 1<<20 {
 		t.Errorf("env %q, annotations %v, mounts %v", env, s.Annotations, s.Mounts)
 	}
-	if err := adjust(s, nil, nil); err != nil {
+	if err := (&Options{}).adjust(s, nil); err != nil {
 		t.Errorf("no adjustment is no error, got %v", err)
 	}
 }
@@ -106,7 +107,7 @@ func TestAdjustCDI(t *testing.T) {
 		asked = names
 		return errors.New("no such device")
 	}
-	if err := adjust(exampleSpec(t), a, inject); err == nil || len(asked) != 1 || asked[0] != "vendor.com/gpu=0" {
+	if err := (&Options{InjectCDI: inject}).adjust(exampleSpec(t), a); err == nil || len(asked) != 1 || asked[0] != "vendor.com/gpu=0" {
 		t.Errorf("asked for %v, got %v", asked, err)
 	}
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/criruntime/criruntime/image"
 	"github.com/criruntime/criruntime/oci"
+	"github.com/criruntime/criruntime/oci/class"
 	"github.com/criruntime/criruntime/oci/host"
 	"github.com/criruntime/criruntime/oci/spec"
 	"github.com/criruntime/criruntime/sandbox/store"
@@ -38,6 +39,9 @@ func (b *building) resolve() error {
 		}
 	}
 	if b.input.SeccompProfile, err = host.ReadSeccomp(b.config.Security.Seccomp); err != nil {
+		return err
+	}
+	if err = host.CheckAppArmor(b.config.Security.AppArmor, b.p.m.o.Host); err != nil {
 		return err
 	}
 	b.input.Devices, err = b.p.m.kernel.devices(b.config)
@@ -206,6 +210,9 @@ func (b *building) buildSpec(ctx context.Context) error {
 	in.Mounts = append(in.Mounts, b.declaredMounts()...)
 	built, err := spec.Build(in)
 	if err != nil {
+		return err
+	}
+	if err := class.Apply(built, b.config.Name, b.config.Annotations, in.Pod.Annotations); err != nil {
 		return err
 	}
 	if err := InjectCDI(built, b.config.CDIDevices); err != nil {

@@ -23,6 +23,9 @@ type Plugins interface {
 	// Notify tells of an event; c is nil for a pod's. An error refuses
 	// PluginRunPod and PluginStart, and is no more than an error for the rest.
 	Notify(ctx context.Context, e PluginEvent, p *PodStatus, c *ContainerStatus) error
+	// UpdatePod tells of a pod's new limits, of which those of what the client
+	// did not give are nil. An error refuses them.
+	UpdatePod(ctx context.Context, p *PodStatus, overhead, resources *spec.Resources) error
 	// Create lets the plugins adjust the spec of a new container or refuse it,
 	// and returns what they want of other containers.
 	Create(ctx context.Context, p *PodStatus, c *ContainerStatus, s *specs.Spec) ([]PluginUpdate, error)
@@ -37,14 +40,15 @@ type PluginEvent string
 
 // The events of the Node Resource Interface, less those with an answer.
 const (
-	PluginRunPod    PluginEvent = "RunPodSandbox"
-	PluginStopPod   PluginEvent = "StopPodSandbox"
-	PluginRemovePod PluginEvent = "RemovePodSandbox"
-	PluginCreated   PluginEvent = "PostCreateContainer"
-	PluginStart     PluginEvent = "StartContainer"
-	PluginStarted   PluginEvent = "PostStartContainer"
-	PluginUpdated   PluginEvent = "PostUpdateContainer"
-	PluginRemove    PluginEvent = "RemoveContainer"
+	PluginRunPod     PluginEvent = "RunPodSandbox"
+	PluginPodUpdated PluginEvent = "PostUpdatePodSandbox"
+	PluginStopPod    PluginEvent = "StopPodSandbox"
+	PluginRemovePod  PluginEvent = "RemovePodSandbox"
+	PluginCreated    PluginEvent = "PostCreateContainer"
+	PluginStart      PluginEvent = "StartContainer"
+	PluginStarted    PluginEvent = "PostStartContainer"
+	PluginUpdated    PluginEvent = "PostUpdateContainer"
+	PluginRemove     PluginEvent = "RemoveContainer"
 )
 
 // PluginUpdate are limits that a plugin wants for a container.
@@ -60,6 +64,10 @@ type noPlugins struct{}
 
 func (noPlugins) Hold() func() { return func() {} }
 func (noPlugins) Notify(context.Context, PluginEvent, *PodStatus, *ContainerStatus) error {
+	return nil
+}
+
+func (noPlugins) UpdatePod(context.Context, *PodStatus, *spec.Resources, *spec.Resources) error {
 	return nil
 }
 

@@ -50,6 +50,10 @@ func (r *recorder) Notify(_ context.Context, e PluginEvent, _ *PodStatus, c *Con
 	return r.tell(string(e), c)
 }
 
+func (r *recorder) UpdatePod(context.Context, *PodStatus, *spec.Resources, *spec.Resources) error {
+	return r.tell("UpdatePodSandbox", nil)
+}
+
 func (r *recorder) Create(_ context.Context, _ *PodStatus, c *ContainerStatus, s *specs.Spec) ([]PluginUpdate, error) {
 	s.Process.Env = append(s.Process.Env, "PLUGIN=1")
 	return r.updates, r.tell("CreateContainer", c)
@@ -195,5 +199,22 @@ func TestPluginUpdatesOthers(t *testing.T) {
 	r.updates = []PluginUpdate{{ContainerID: "gone", Resources: want}}
 	if _, err := m.CreateContainer(bg, pod, containerConfig("third")); err == nil {
 		t.Error("an update that had to succeed failed unnoticed")
+	}
+}
+
+func TestPluginsSeeAPodsUpdate(t *testing.T) {
+	r := &recorder{}
+	_, m := managerWith(t, r)
+	pod := must(m.RunPod(bg, podConfig("web"), ""))(t)
+	r.told(t)
+	check(t, m.UpdatePod(bg, pod, nil, &spec.Resources{Memory: 1 << 30}))
+	wantEvents(t, r, "UpdatePodSandbox", "PostUpdatePodSandbox")
+	r.refuse = "UpdatePodSandbox"
+	if err := m.UpdatePod(bg, pod, nil, &spec.Resources{Memory: 1 << 20}); !errors.Is(err, ErrUnavailable) {
+		t.Errorf("a refused update: %v", err)
+	}
+	wantEvents(t, r, "UpdatePodSandbox")
+	if got := must(m.Pod(pod))(t).Resources; got.Memory != 1<<30 {
+		t.Errorf("a refused update has left the limits %+v", got)
 	}
 }

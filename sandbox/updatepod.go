@@ -14,7 +14,7 @@ import (
 // the containers may use together and of the overhead, CPU and memory. What is
 // nil, and fields that are zero, stay as they were. A memory limit below the
 // pod's usage, or a quota below that of a container, is an ErrState and changes
-// nothing. The record keeps the new limits; the pod's configuration stays what
+// nothing, as does a plugin's refusal. The record keeps the new limits; the pod's configuration stays what
 // the pod was run with, by which a repeated RunPod knows it.
 //
 // The pod's containers keep their own limits, which UpdateContainer changes.
@@ -28,19 +28,25 @@ func (m *Manager) UpdatePod(ctx context.Context, id string, overhead, resources 
 		return fmt.Errorf("cannot update pod %s: %w", p.id, err)
 	}
 	defer release()
-	if err := p.updateResources(overhead, resources); err != nil {
+	if err := p.updateResources(ctx, overhead, resources); err != nil {
 		return classify(fmt.Errorf("cannot update pod %s: %w", p.id, err))
+	}
+	if err := m.plugins.Notify(ctx, PluginPodUpdated, p.status(), nil); err != nil {
+		p.log().WithError(err).Warn("a plugin fails after the update of the pod")
 	}
 	return nil
 }
 
 // updateResources has the gate.
-func (p *pod) updateResources(overhead, resources *spec.Resources) error {
+func (p *pod) updateResources(ctx context.Context, overhead, resources *spec.Resources) error {
 	r := p.Load()
 	if r.State != lifecycle.PodReady {
 		return failure(ErrState, "it is %s", r.State)
 	}
 	s := podStatus(r)
+	if err := p.m.plugins.UpdatePod(ctx, p.status(), overhead, resources); err != nil {
+		return failure(ErrUnavailable, "a plugin refuses the update: %w", err)
+	}
 	over, sum := s.Overhead, s.Resources
 	if overhead != nil {
 		over = merge(over, overhead)

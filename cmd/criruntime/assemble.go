@@ -16,6 +16,7 @@ import (
 	"github.com/criruntime/criruntime/nri"
 	"github.com/criruntime/criruntime/oci"
 	"github.com/criruntime/criruntime/oci/cgroup"
+	"github.com/criruntime/criruntime/oci/class"
 	"github.com/criruntime/criruntime/oci/host"
 	"github.com/criruntime/criruntime/oci/spec"
 	"github.com/criruntime/criruntime/sandbox"
@@ -97,6 +98,12 @@ func (d *parts) probe(context.Context) (err error) {
 	}
 	d.onClose(d.cgroups.Close)
 	d.cgroups = cgroup.WithPrefix(d.cgroups, d.conf.Runtime.CgroupPrefix)
+	if err := host.LoadAppArmor(d.machine, d.conf.Containers.AppArmorProfile); err != nil {
+		logrus.Warn(err)
+	}
+	if err := class.Load(d.conf.Containers.BlockIOConfig, d.conf.Containers.RDTConfig); err != nil {
+		return err
+	}
 	d.policy, err = policy(&d.conf.Containers)
 	return err
 }
@@ -161,6 +168,8 @@ func (d *parts) openPlugins(context.Context) (err error) {
 			Version:   versionText(),
 			Socket:    d.conf.NRI.Socket,
 			InjectCDI: sandbox.InjectCDI,
+			BlockIO:   class.BlockIO,
+			RDT:       class.RDT,
 			Log:       logrus.WithField("part", "nri"),
 		})
 	}

@@ -86,6 +86,7 @@ func checkFiles(c *conf.Config) []finding {
 	var out []finding
 	for key, path := range map[string]string{
 		"image.registries_conf": c.Image.RegistriesConf, "image.policy": c.Image.Policy, "image.policy_dir": c.Image.PolicyDir, "image.decryption_keys": c.Image.DecryptionKeys, "image.registries_dir": c.Image.RegistriesDir, "network.template": c.Network.Template,
+		"containers.blockio_config": c.Containers.BlockIOConfig, "containers.rdt_config": c.Containers.RDTConfig,
 		"api.streaming_cert": c.API.StreamingCert, "api.streaming_key": c.API.StreamingKey,
 	} {
 		if path == "" {

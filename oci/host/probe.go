@@ -6,7 +6,6 @@
 package host
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -31,16 +30,13 @@ import (
 func Probe(dir string) (*spec.Host, error) {
 	h := &spec.Host{
 		Seccomp:           seccompAvailable(),
-		AppArmor:          appArmorEnabled(),
+		AppArmor:          appArmor.isEnabled(),
 		SELinux:           selinux.GetEnabled(),
 		RecursiveReadOnly: probeRecursiveReadOnly(),
 		HugepageSizes:     hugepageSizes("/sys/kernel/mm/hugepages"),
 		MinOOMScoreAdj:    probeOOMScoreAdj("/proc/self/oom_score_adj"),
 	}
 	h.UserNamespaces, h.IDMappedOverlay = probeUserNamespaces(dir)
-	if h.AppArmor && appArmorProfileLoaded(defaultAppArmorProfile) {
-		h.AppArmorDefault = defaultAppArmorProfile
-	}
 	var err error
 	if h.CgroupV2, err = cgroup.IsV2(); err != nil {
 		return nil, err
@@ -83,31 +79,6 @@ func boundingSet() ([]string, error) {
 func seccompAvailable() bool {
 	actions, err := os.ReadFile("/proc/sys/kernel/seccomp/actions_avail")
 	return err == nil && slices.Contains(strings.Fields(string(actions)), "errno")
-}
-
-// defaultAppArmorProfile is the name under which an administrator loads the
-// profile for RuntimeDefault.
-const defaultAppArmorProfile = "criruntime-default"
-
-const appArmorProfiles = "/sys/kernel/security/apparmor/profiles"
-
-func appArmorEnabled() bool {
-	enabled, err := os.ReadFile("/sys/module/apparmor/parameters/enabled")
-	return err == nil && bytes.HasPrefix(enabled, []byte("Y"))
-}
-
-// appArmorProfileLoaded reports whether the kernel knows an AppArmor profile.
-func appArmorProfileLoaded(name string) bool {
-	loaded, err := os.ReadFile(appArmorProfiles)
-	if err != nil {
-		return false
-	}
-	for line := range strings.Lines(string(loaded)) { // "name (enforce)"
-		if i := strings.LastIndex(line, " ("); i >= 0 && line[:i] == name {
-			return true
-		}
-	}
-	return false
 }
 
 // hugepageSizes lists a directory with names such as "hugepages-2048kB".
