@@ -28,6 +28,7 @@ type kernel struct {
 
 	cgroupExists func(path string) (bool, error)
 	cgroupRead   func(path string) (*cgroup.Stats, error)
+	cgroupUsage  func(path string) (*cgroup.Stats, error)
 	cgroupPids   func(path string) ([]int, error)
 	cgroupKill   func(ctx context.Context, path string) error
 	cgroupRemove func(ctx context.Context, path string) error
@@ -57,6 +58,7 @@ func hostKernel() *kernel {
 		unmount:         unmount,
 		cgroupExists:    cgroup.Exists,
 		cgroupRead:      cgroup.Read,
+		cgroupUsage:     cgroup.ReadUsage,
 		cgroupPids:      cgroup.Pids,
 		cgroupKill:      cgroup.KillAll,
 		cgroupRemove:    cgroup.Remove,

@@ -57,20 +57,26 @@ func (m *Manager) ListPodMetrics(ctx context.Context) []*PodMetrics {
 	first, cancel := context.WithTimeout(ctx, firstLayer)
 	defer cancel()
 	disk := m.layerDisk(pods)
-	// The kernel does most of the work, and for two pods at once.
+	n := sideBySide(ctx, len(pods), func(i int) { all[i] = m.podMetrics(first, pods[i], disk) })
+	return all[:n:n]
+}
+
+// sideBySide calls read for the numbers below n, or below what it returns if ctx
+// is done before. The kernel does most of the work, and for two pods at once.
+func sideBySide(ctx context.Context, n int, read func(int)) int {
 	var group errgroup.Group
 	group.SetLimit(runtime.GOMAXPROCS(0))
-	for i, p := range pods {
+	defer group.Wait() // none of them fails
+	for i := range n {
 		if ctx.Err() != nil {
-			return all[:i:i]
+			return i
 		}
 		group.Go(func() error {
-			all[i] = m.podMetrics(first, p, disk)
+			read(i)
 			return nil
 		})
 	}
-	_ = group.Wait() // none of them fails
-	return all
+	return n
 }
 
 func (m *Manager) podMetrics(first context.Context, p *pod, disk *host.Disk) *PodMetrics {
@@ -87,7 +93,7 @@ func (m *Manager) podMetrics(first context.Context, p *pod, disk *host.Disk) *Po
 }
 
 func (m *Manager) containerMetrics(first context.Context, s *ContainerStatus) *ContainerMetrics {
-	c := &ContainerMetrics{Container: s, Cgroup: m.readCgroup(s.Cgroup)}
+	c := &ContainerMetrics{Container: s, Cgroup: m.readCgroup(s.Cgroup, m.kernel.cgroupRead)}
 	if c.Cgroup != nil && c.Cgroup.IO != nil {
 		for _, d := range c.Cgroup.IO.Devices {
 			c.DeviceNames = append(c.DeviceNames, m.kernel.blockDevice(d.Major, d.Minor))

@@ -25,14 +25,10 @@ func (m *Manager) ContainerStats(_ context.Context, id string) (*ContainerStats,
 // ListContainerStats reads the figures of the containers that the filter
 // selects. It ends early when ctx is done.
 func (m *Manager) ListContainerStats(ctx context.Context, f ContainerFilter) []*ContainerStats {
-	var all []*ContainerStats
-	for _, s := range m.Containers(f) {
-		if ctx.Err() != nil {
-			break
-		}
-		all = append(all, m.containerStats(s))
-	}
-	return all
+	containers := m.Containers(f)
+	all := make([]*ContainerStats, len(containers))
+	n := sideBySide(ctx, len(all), func(i int) { all[i] = m.containerStats(containers[i]) })
+	return all[:n:n]
 }
 
 // PodStats reads a pod's figures. id may be a unique prefix.
@@ -47,20 +43,16 @@ func (m *Manager) PodStats(_ context.Context, id string) (*PodStats, error) {
 // ListPodStats reads the figures of the pods that the filter selects. It ends
 // early when ctx is done.
 func (m *Manager) ListPodStats(ctx context.Context, f PodFilter) []*PodStats {
-	var all []*PodStats
-	for _, p := range m.selectPods(f) {
-		if ctx.Err() != nil {
-			break
-		}
-		all = append(all, m.podStats(p.Load()))
-	}
-	return all
+	pods := m.selectPods(f)
+	all := make([]*PodStats, len(pods))
+	n := sideBySide(ctx, len(all), func(i int) { all[i] = m.podStats(pods[i].Load()) })
+	return all[:n:n]
 }
 
 func (m *Manager) containerStats(s *ContainerStatus) *ContainerStats {
 	stats := &ContainerStats{Container: s}
 	if s.State == ContainerRunning {
-		stats.Cgroup = m.readCgroup(s.Cgroup)
+		stats.Cgroup = m.readCgroup(s.Cgroup, m.kernel.cgroupUsage)
 	}
 	if c, err := m.index.container(s.ID); err == nil {
 		stats.Layer = m.layers.of(c)
@@ -78,7 +70,7 @@ func (m *Manager) podStats(r *store.Record) *PodStats {
 	if r.State != lifecycle.PodReady {
 		return stats
 	}
-	if stats.Cgroup = m.readCgroup(r.Cgroup); stats.Cgroup != nil && stats.Cgroup.Pids != nil {
+	if stats.Cgroup = m.readCgroup(r.Cgroup, m.kernel.cgroupUsage); stats.Cgroup != nil && stats.Cgroup.Pids != nil {
 		stats.Processes = stats.Cgroup.Pids.Current
 	}
 	stats.Interfaces = m.traffic(r)
@@ -86,8 +78,8 @@ func (m *Manager) podStats(r *store.Record) *PodStats {
 }
 
 // readCgroup returns nil for a group that has gone.
-func (m *Manager) readCgroup(path string) *cgroup.Stats {
-	stats, err := m.kernel.cgroupRead(path)
+func (m *Manager) readCgroup(path string, read func(string) (*cgroup.Stats, error)) *cgroup.Stats {
+	stats, err := read(path)
 	if err != nil {
 		m.log.WithError(err).WithField("cgroup", path).Debug("cannot read the figures of a cgroup")
 		return nil

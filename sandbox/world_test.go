@@ -281,6 +281,14 @@ func (w *world) kernel() *kernel {
 			}
 			return &cgroup.Stats{At: time.Now(), Pids: &cgroup.Tasks{Current: 3}}, nil
 		},
+		cgroupUsage: func(path string) (*cgroup.Stats, error) {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			if !w.things["cgroup "+path] {
+				return nil, fs.ErrNotExist
+			}
+			return &cgroup.Stats{At: time.Now(), Pids: &cgroup.Tasks{Current: 3}}, nil
+		},
 		cgroupSet: func(path string, l cgroup.Limits) error {
 			return w.call(ctx, "set cgroup", func() error {
 				if !w.things["cgroup "+path] {

@@ -243,7 +243,7 @@ func TestUnifiedAlone(t *testing.T) {
 	}
 	start(t, v2, child, "i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; sleep 60 & wait")
 	until(t, "the script's loop", func() bool {
-		s, err := v2.read(path)
+		s, err := v2.read(path, false)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -347,6 +347,17 @@ func BenchmarkRead(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		if _, err := Read(path); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkReadUsage(b *testing.B) {
+	h, path := group(b)
+	start(b, h, path, "sleep 60 & wait")
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := ReadUsage(path); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -22,6 +22,8 @@ type files struct {
 	dir string
 	buf []byte
 	err error
+	// usage leaves out the details.
+	usage bool
 }
 
 var filesPool = sync.Pool{New: func() any { return &files{buf: make([]byte, 8<<10)} }}
@@ -30,7 +32,7 @@ var filesPool = sync.Pool{New: func() any { return &files{buf: make([]byte, 8<<1
 func takeFiles() *files { return filesPool.Get().(*files) }
 
 func (f *files) release() {
-	f.dir, f.err = "", nil
+	f.dir, f.err, f.usage = "", nil, false
 	filesPool.Put(f)
 }
 
@@ -51,6 +53,14 @@ func (f *files) read(name string) []byte {
 		return nil
 	}
 	return f.buf[:n]
+}
+
+// detail is read for a file that ReadUsage leaves out.
+func (f *files) detail(name string) []byte {
+	if f.usage {
+		return nil
+	}
+	return f.read(name)
 }
 
 // readInto avoids os.File: with tens of reads for each of a hundred containers
@@ -92,6 +102,11 @@ func ignoringEINTR(call func() (int, error)) (int, error) {
 func (f *files) value(name string) uint64 {
 	n, _ := f.optional(name)
 	return n
+}
+
+// detailValue is value for a file that ReadUsage leaves out.
+func (f *files) detailValue(name string) uint64 {
+	return parseLimit(bytes.TrimSpace(f.detail(name)))
 }
 
 // optional is value that tells a missing file from one that holds 0.

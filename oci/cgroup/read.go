@@ -16,15 +16,27 @@ func Read(path string) (*Stats, error) {
 	if err != nil {
 		return nil, err
 	}
-	return h.read(path)
+	return h.read(path, false)
 }
 
-func (h *hierarchy) read(path string) (*Stats, error) {
+// ReadUsage is Read for what is asked again and again, in half the time: usage,
+// its memory and swap limits, and pressure. The other fields may be 0, and
+// IO may have no devices.
+func ReadUsage(path string) (*Stats, error) {
+	h, err := open(path)
+	if err != nil {
+		return nil, err
+	}
+	return h.read(path, true)
+}
+
+func (h *hierarchy) read(path string, usage bool) (*Stats, error) {
 	if err := h.probe(path); err != nil {
 		return nil, err
 	}
 	f := takeFiles()
 	defer f.release()
+	f.usage = usage
 	s := &Stats{At: time.Now()}
 	if h.isV2() {
 		f.dir = h.unified + path

@@ -31,7 +31,7 @@ func TestReadV2(t *testing.T) {
 		io.stat: 8:0 rbytes=1 wbytes=2 rios=3 wios=4 dbytes=5 dios=6\n7:0\n253:1 rbytes=9 wbytes=0 rios=1 wios=0
 	`)
 	h := &hierarchy{unified: root, trees: []string{root}}
-	got, err := h.read("/pod/ctr")
+	got, err := h.read("/pod/ctr", false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -60,7 +60,7 @@ func TestReadV2Bare(t *testing.T) {
 		memory.swap.max: 0
 	`)
 	h := &hierarchy{unified: root, trees: []string{root}}
-	got, err := h.read("/pod")
+	got, err := h.read("/pod", false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -100,7 +100,7 @@ func hybrid(t testing.TB) *hierarchy {
 
 func TestReadV1(t *testing.T) {
 	h := hybrid(t)
-	got, err := h.read("/pod/ctr")
+	got, err := h.read("/pod/ctr", false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -118,12 +118,27 @@ func TestReadV1(t *testing.T) {
 	compare(t, got, want)
 }
 
+// What ReadUsage gives is the same, as far as it goes.
+func TestReadUsageV1(t *testing.T) {
+	got, err := hybrid(t).read("/pod/ctr", true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	compare(t, got, &Stats{
+		CPU: &CPU{Usage: 3e7, Pressure: psiWant},
+		Memory: &Memory{Usage: 1000000, WorkingSet: 999850, RSS: 100, Cache: 200, MappedFile: 50, Swap: 4096,
+			Limit: 3000000, SwapLimit: 1000000, PageFaults: 11, MajorFaults: 12, Pressure: psiWant},
+		Pids: &Tasks{Current: 4},
+		IO:   &IO{Pressure: psiWant},
+	})
+}
+
 func TestReadV1Unlimited(t *testing.T) {
 	h := hybrid(t)
 	dir := h.v1["memory"] + "/pod/ctr/"
 	write(t, dir+"memory.limit_in_bytes", "9223372036854771712\n")
 	write(t, dir+"memory.memsw.limit_in_bytes", "9223372036854771712\n")
-	got, err := h.read("/pod/ctr")
+	got, err := h.read("/pod/ctr", false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -136,13 +151,13 @@ func TestReadNothing(t *testing.T) {
 	for name, h := range map[string]*hierarchy{
 		"v1": hybrid(t), "v2": {unified: t.TempDir(), trees: []string{t.TempDir()}},
 	} {
-		if s, err := h.read("/no/such"); !errors.Is(err, fs.ErrNotExist) {
+		if s, err := h.read("/no/such", false); !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("%s: %+v, %v, want an error that wraps ErrNotExist", name, s, err)
 		}
 	}
 	h := hybrid(t)
 	write(t, h.unified+"/empty/cgroup.procs", "")
-	if s, err := h.read("/empty"); err != nil || s.CPU != nil || s.Memory != nil || s.Pids != nil || s.IO != nil {
+	if s, err := h.read("/empty", false); err != nil || s.CPU != nil || s.Memory != nil || s.Pids != nil || s.IO != nil {
 		t.Errorf("a group without controllers: %+v, %v", s, err)
 	}
 }
@@ -156,15 +171,15 @@ func TestReadLongFile(t *testing.T) {
 	writeTree(t, root+"/pod", "memory.current: 5")
 	write(t, root+"/pod/io.stat", lines.String())
 	h := &hierarchy{unified: root, trees: []string{root}}
-	s, err := h.read("/pod")
+	s, err := h.read("/pod", false)
 	if err != nil || len(s.IO.Devices) != 2000 {
 		t.Errorf("%v", err)
 	}
 	write(t, root+"/pod/io.stat", strings.Repeat("x", maxFile+1))
-	if _, err := h.read("/pod"); err == nil {
+	if _, err := h.read("/pod", false); err == nil {
 		t.Error("an endless file was read")
 	}
-	if _, err := h.read("/pod"); err == nil || !strings.Contains(err.Error(), "io.stat") {
+	if _, err := h.read("/pod", false); err == nil || !strings.Contains(err.Error(), "io.stat") {
 		t.Errorf("the error %v does not name the file", err)
 	}
 }
@@ -194,7 +209,7 @@ func BenchmarkReadFixture(b *testing.B) {
 	h := hybrid(b)
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := h.read("/pod/ctr"); err != nil {
+		if _, err := h.read("/pod/ctr", false); err != nil {
 			b.Fatal(err)
 		}
 	}

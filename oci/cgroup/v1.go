@@ -52,7 +52,7 @@ func cpuacctV1(f *files) *CPU {
 		return nil
 	}
 	c := CPU{Usage: usage}
-	pairs(f.read("cpuacct.stat"), func(key []byte, n uint64) {
+	pairs(f.detail("cpuacct.stat"), func(key []byte, n uint64) {
 		switch string(key) {
 		case "user":
 			c.User = n * clockTick
@@ -64,7 +64,7 @@ func cpuacctV1(f *files) *CPU {
 }
 
 func throttlingV1(f *files, c *CPU) {
-	pairs(f.read("cpu.stat"), func(key []byte, n uint64) {
+	pairs(f.detail("cpu.stat"), func(key []byte, n uint64) {
 		switch string(key) {
 		case "nr_periods":
 			c.Periods = n
@@ -103,15 +103,15 @@ func memoryV1(f *files) *Memory {
 		}
 	})
 	m.WorkingSet = less(usage, inactiveFile)
-	pairs(f.read("memory.oom_control"), func(key []byte, n uint64) {
+	pairs(f.detail("memory.oom_control"), func(key []byte, n uint64) {
 		if string(key) == "oom_kill" {
 			m.OOMKills = n
 		}
 	})
 	m.Limit = f.value("memory.limit_in_bytes")
-	m.MaxUsage = f.value("memory.max_usage_in_bytes")
-	m.FailCount = f.value("memory.failcnt")
-	m.Kernel = f.value("memory.kmem.usage_in_bytes")
+	m.MaxUsage = f.detailValue("memory.max_usage_in_bytes")
+	m.FailCount = f.detailValue("memory.failcnt")
+	m.Kernel = f.detailValue("memory.kmem.usage_in_bytes")
 	// Version 1 limits memory and swap together.
 	if both, ok := f.optional("memory.memsw.limit_in_bytes"); ok {
 		m.SwapLimit, m.SwapUnlimited = less(both, m.Limit), both == 0
@@ -121,6 +121,9 @@ func memoryV1(f *files) *Memory {
 
 // blkioV1 reads the throttling layer's counters, which every device has.
 func blkioV1(f *files) *IO {
+	if f.usage {
+		return &IO{}
+	}
 	body := f.read("blkio.throttle.io_service_bytes_recursive")
 	if body == nil {
 		return nil

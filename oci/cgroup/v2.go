@@ -20,7 +20,7 @@ func pids(f *files) *Tasks {
 	if !ok {
 		return nil
 	}
-	return &Tasks{Current: current, Limit: f.value("pids.max")}
+	return &Tasks{Current: current, Limit: f.detailValue("pids.max")}
 }
 
 func cpuV2(f *files) *CPU {
@@ -76,7 +76,7 @@ func memoryV2(f *files) *Memory {
 		}
 	})
 	m.WorkingSet = less(usage, inactiveFile)
-	pairs(f.read("memory.events"), func(key []byte, n uint64) {
+	pairs(f.detail("memory.events"), func(key []byte, n uint64) {
 		switch string(key) {
 		case "max":
 			m.FailCount = n
@@ -85,7 +85,7 @@ func memoryV2(f *files) *Memory {
 		}
 	})
 	m.Limit = f.value("memory.max")
-	m.MaxUsage = f.value("memory.peak")
+	m.MaxUsage = f.detailValue("memory.peak")
 	m.Swap = f.value("memory.swap.current")
 	swapMax := bytes.TrimSpace(f.read("memory.swap.max"))
 	m.SwapLimit, m.SwapUnlimited = parseLimit(swapMax), string(swapMax) == "max"
