@@ -55,8 +55,11 @@ func (n *node) sleeper(name string) *cri.ContainerConfig {
 	return n.containerConfig(name, "sleep", "1000000")
 }
 
-// times are how long the three requests of a pod start took.
-type times struct{ run, create, start time.Duration }
+// times are how long the three requests of a pod start took, one after the other.
+type times struct {
+	begin              time.Time
+	run, create, start time.Duration
+}
 
 func (t times) total() time.Duration { return t.run + t.create + t.start }
 
@@ -73,7 +76,7 @@ func (n *node) startPod(ctx context.Context, name string) (pod, container string
 	}
 	t.run = time.Since(begin)
 	container, t, err = n.startContainer(ctx, r.PodSandboxId, config, n.sleeper("main"))
-	t.run = time.Since(begin) - t.create - t.start
+	t.begin, t.run = begin, time.Since(begin)-t.create-t.start
 	return r.PodSandboxId, container, t, err
 }
 

@@ -26,29 +26,24 @@ func measureTimeline(ctx context.Context, b *bench) error {
 	if err := n.verbose(ctx, true); err != nil {
 		return err
 	}
-	type start struct {
-		begin time.Time
-		times times
-	}
-	var starts []start
+	var starts []times
 	for i := range 9 {
 		if err := n.quiet(ctx); err != nil {
 			return err
 		}
-		begin := time.Now()
 		_, _, t, err := n.startPod(ctx, fmt.Sprintf("timeline-%d", i))
 		if err != nil {
 			return err
 		}
-		starts = append(starts, start{begin, t})
+		starts = append(starts, t)
 	}
-	slices.SortFunc(starts, func(x, y start) int { return cmp.Compare(x.times.total(), y.times.total()) })
-	s := starts[len(starts)/2]
-	phases, err := n.phases(s.begin, s.times.total())
+	slices.SortFunc(starts, func(x, y times) int { return cmp.Compare(x.total(), y.total()) })
+	middle := starts[len(starts)/2]
+	phases, err := n.phases(middle.begin, middle.total())
 	if err != nil {
 		return err
 	}
-	b.timeline = append(requests(s.times), phases...)
+	b.timeline = append(requests(middle), phases...)
 	slices.SortStableFunc(b.timeline, func(x, y phase) int { return cmp.Compare(x.Begin, y.Begin) })
 	return n.verbose(ctx, false)
 }
