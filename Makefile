@@ -13,16 +13,17 @@ BUILD   := $(GO) build -buildvcs=false -trimpath -tags '$(TAGS)' -ldflags '$(LDF
 # The shim is executed for every container and every exec: static, since ld.so
 # would take its time again and again, and small.
 SHIM       ?= bin/criruntime-shim
+CHECKPOINT ?= bin/criruntime-checkpoint
 BUILD_SHIM := CGO_ENABLED=1 $(GO) build -buildvcs=false -trimpath -tags seccomp,netgo,osusergo \
 	-gcflags=google.golang.org/protobuf/...=-l -ldflags '-s -w -funcalign=16 -extldflags -static'
 
 export PATH := $(dir $(GO)):$(PATH):/usr/sbin:/sbin
 export CRIRUNTIME_CACHE := $(CACHE)
 
-.PHONY: build shim install uninstall deps tools unit kernel-test critest critest-thrice test e2e e2e-conformance demo bench fmt clean help
+.PHONY: build shim checkpoint install uninstall deps tools unit kernel-test critest critest-thrice test e2e e2e-conformance demo bench fmt clean help
 .DEFAULT_GOAL := build
 
-build: shim ## build bin/criruntime and bin/criruntime-shim
+build: shim checkpoint ## build bin/criruntime, bin/criruntime-shim and bin/criruntime-checkpoint
 	@echo "==> building bin/criruntime ($(VERSION))"
 	@CGO_ENABLED=0 $(BUILD) -o bin/criruntime ./cmd/criruntime
 
@@ -30,10 +31,15 @@ shim: ## build the shim alone (SHIM: where to)
 	@echo "==> building $(SHIM)"
 	@$(BUILD_SHIM) -o $(SHIM) ./cmd/criruntime-shim
 
+checkpoint: ## build what the shim starts for checkpoints alone (CHECKPOINT: where to)
+	@echo "==> building $(CHECKPOINT)"
+	@$(BUILD_SHIM) -o $(CHECKPOINT) ./cmd/criruntime-checkpoint
+
 # What install puts where: source, mode, destination.
 define FILES
 bin/criruntime                        0755 $(PREFIX)/bin/criruntime
 bin/criruntime-shim                   0755 $(PREFIX)/bin/criruntime-shim
+bin/criruntime-checkpoint             0755 $(PREFIX)/bin/criruntime-checkpoint
 contrib/systemd/criruntime.service    0644 /lib/systemd/system/criruntime.service
 contrib/man/criruntime.8              0644 $(PREFIX)/share/man/man8/criruntime.8
 contrib/man/criruntime.toml.5         0644 $(PREFIX)/share/man/man5/criruntime.toml.5

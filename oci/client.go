@@ -253,7 +253,8 @@ func (c *client) Create(ctx context.Context, o CreateOptions) (pid int, err erro
 		r, err := s.Create(outcome, &api.CreateRequest{
 			Id: o.ID, Bundle: o.Bundle, LogPath: o.LogPath,
 			Terminal: o.Terminal, Stdin: o.Stdin, StdinOnce: o.StdinOnce,
-			Trace: c.log.Logger.IsLevelEnabled(logrus.DebugLevel),
+			Trace:   c.log.Logger.IsLevelEnabled(logrus.DebugLevel),
+			Restore: o.Restore.message(),
 		})
 		if err == nil {
 			pid = int(r.Pid)

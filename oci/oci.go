@@ -66,6 +66,10 @@ type Shim interface {
 	ReopenLog(ctx context.Context, id string) error
 	// Update applies OCI LinuxResources, given as JSON.
 	Update(ctx context.Context, id string, resources []byte) error
+	// Checkpoint writes the processes of a running container and calls while
+	// with the container standing still; afterwards it goes on. An error that
+	// wraps ErrState gives CRIU's reason.
+	Checkpoint(ctx context.Context, id string, o Criu, while func() error) error
 	// Events delivers exits, beginning with those that happened before the
 	// call, and closes the channel when the shim is gone or ctx is done.
 	Events(ctx context.Context) (<-chan Exit, error)
@@ -88,6 +92,9 @@ type CreateOptions struct {
 	Terminal  bool
 	Stdin     bool
 	StdinOnce bool
+	// Restore, if set, is the checkpoint that Start restores; until then the
+	// container has no process.
+	Restore *Criu
 }
 
 // ExecOptions describe a process to run in a container.

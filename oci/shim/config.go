@@ -11,6 +11,19 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
+// Config is what libcontainer makes the container of a bundle from.
+// Precondition: the spec names an oom_score_adj.
+func Config(id, bundle string) (*configs.Config, error) {
+	spec, err := loadSpec(bundle)
+	if err != nil {
+		return nil, err
+	}
+	return newConfig(id, bundle, spec, 0)
+}
+
+// StateDir is where libcontainer keeps the state of a bundle's container.
+func StateDir(bundle string) string { return filepath.Join(bundle, stateDir) }
+
 // loadSpec reads the bundle's config.json and makes its paths absolute, since
 // libcontainer takes relative ones to be below the working directory, which
 // belongs to the whole pod.

@@ -39,6 +39,11 @@ type container struct {
 	gone    chan struct{} // closed when its end has been recorded
 	handles handles
 
+	// Of a container that is made from a checkpoint, which has a process and a
+	// cgroup once it is started.
+	restore *api.Criu
+	endOnce sync.Once
+
 	// starts is held while lc starts an exec; whoever finds it taken uses a
 	// copy of lc, whose own lock would make execs queue.
 	starts  sync.Mutex
@@ -123,6 +128,9 @@ func (c *container) create(r *api.CreateRequest, watch *stopwatch) (err error) {
 	watch.lap("configuration")
 	if err := c.makeStreams(r, config); err != nil {
 		return err
+	}
+	if r.Restore != nil {
+		return c.createUnrestored(r.Restore)
 	}
 	root := filepath.Join(c.bundle, stateDir)
 	defer func() {
@@ -221,6 +229,13 @@ func (c *container) start() error {
 	if state := c.currentState(); state != api.State_CREATED {
 		return fail(errState, "it is %s", stateName(state))
 	}
+	if c.restore != nil {
+		if err := c.startRestored(); err != nil {
+			return err
+		}
+		c.shim.memory.tidy()
+		return nil
+	}
 	lc, _, err := c.open()
 	if err != nil {
 		return err
@@ -250,14 +265,20 @@ func (c *container) releaseFifo() {
 // signal signals the container's init or all its processes. It is no error
 // that they have ended.
 func (c *container) signal(sig syscall.Signal, all bool) error {
-	if all {
+	if c.unrestored() {
+		if sig == unix.SIGKILL {
+			c.endUnrestored()
+		}
+		return nil
+	}
+	if all && c.hasState() {
 		_, cgroup, err := c.open()
 		if err != nil {
 			return err
 		}
 		return cgroup.signal(sig)
 	}
-	if c.fd == nil { // it had ended before a rest
+	if c.fd == nil { // it had ended before a rest, or was never restored
 		return nil
 	}
 	err := c.fd.Signal(sig)
@@ -288,17 +309,7 @@ func (s *Shim) remove(ctx context.Context, id string) error {
 	case api.State_RUNNING:
 		return fail(errState, "it is %s", stateName(state))
 	}
-	lc, cgroup, err := c.open()
-	if err != nil {
-		return err
-	}
-	if err := cgroup.empty(ctx); err != nil {
-		return err
-	}
-	done := s.reaper.starting() // hooks may run
-	err = lc.Destroy()
-	done()
-	if err != nil {
+	if err := c.destroy(ctx); err != nil {
 		return err
 	}
 	if err := os.RemoveAll(filepath.Join(c.bundle, stateDir)); err != nil {
@@ -307,6 +318,29 @@ func (s *Shim) remove(ctx context.Context, id string) error {
 	s.unregister(c)
 	s.memory.tidy()
 	return nil
+}
+
+// hasState says whether libcontainer has anything of the container. It has
+// nothing of one that was never restored.
+func (c *container) hasState() bool {
+	_, err := os.Stat(filepath.Join(c.bundle, stateDir))
+	return !errors.Is(err, os.ErrNotExist)
+}
+
+// destroy takes away what is left of its processes, and its cgroup.
+func (c *container) destroy(ctx context.Context) error {
+	if !c.hasState() {
+		return nil
+	}
+	lc, cgroup, err := c.open()
+	if err != nil {
+		return err
+	}
+	if err := cgroup.empty(ctx); err != nil {
+		return err
+	}
+	defer c.shim.reaper.starting()() // hooks may run
+	return lc.Destroy()
 }
 
 // discard ends a container that was never started.

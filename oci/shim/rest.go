@@ -178,7 +178,8 @@ func (c *container) note(l *luggage) (n *containerNotes, resume func(), ok bool)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.forgetUnclaimed(0)
-	if len(c.execs) > 0 || c.state == api.State_UNKNOWN {
+	waits := c.restore != nil && c.state == api.State_CREATED // for the start that restores it
+	if len(c.execs) > 0 || c.state == api.State_UNKNOWN || waits {
 		return nil, nil, false
 	}
 	n = &containerNotes{ID: c.id, Bundle: c.bundle, Pid: c.pid, State: c.state, OOMs: c.ooms, Execs: c.nextID}

@@ -119,6 +119,18 @@ func (s *streams) closeTheirs() {
 	s.theirs = nil
 }
 
+// end ends the streams of a process that will never be, for all who wait for
+// their ends.
+func (s *streams) end(guard func(string, func())) {
+	s.closeTheirs()
+	if s.socket != nil {
+		s.socket.close()
+		s.socket = nil
+	}
+	s.Run(guard)
+	s.Drain()
+}
+
 // abandon closes everything of a container that did not come to be.
 func (s *streams) abandon() {
 	s.closeTheirs()

@@ -30,6 +30,9 @@ func (c *container) update(resources []byte) error {
 	if err != nil {
 		return fmt.Errorf("the new resources are not usable: %v", err)
 	}
+	if c.unrestored() {
+		return fail(errState, "it has no cgroup before its checkpoint is restored by the start")
+	}
 	c.updates.Lock()
 	defer c.updates.Unlock()
 	// A copy, because lc must not wait for this, and because its own

@@ -21,6 +21,7 @@ type ShimService interface {
 	ReopenLog(context.Context, *ContainerRequest) (*Empty, error)
 	Update(context.Context, *UpdateRequest) (*Empty, error)
 	Events(context.Context, *Empty, Shim_EventsServer) error
+	Checkpoint(context.Context, Shim_CheckpointServer) error
 	Shutdown(context.Context, *Empty) (*Empty, error)
 }
 
@@ -35,6 +36,28 @@ type shimEventsServer struct {
 
 func (x *shimEventsServer) Send(m *Exit) error {
 	return x.StreamServer.SendMsg(m)
+}
+
+type Shim_CheckpointServer interface {
+	Send(*Empty) error
+	Recv() (*CheckpointRequest, error)
+	ttrpc.StreamServer
+}
+
+type shimCheckpointServer struct {
+	ttrpc.StreamServer
+}
+
+func (x *shimCheckpointServer) Send(m *Empty) error {
+	return x.StreamServer.SendMsg(m)
+}
+
+func (x *shimCheckpointServer) Recv() (*CheckpointRequest, error) {
+	m := new(CheckpointRequest)
+	if err := x.StreamServer.RecvMsg(m); err != nil {
+		return nil, err
+	}
+	return m, nil
 }
 
 func RegisterShimService(srv *ttrpc.Server, svc ShimService) {
@@ -144,6 +167,13 @@ func RegisterShimService(srv *ttrpc.Server, svc ShimService) {
 				StreamingClient: false,
 				StreamingServer: true,
 			},
+			"Checkpoint": {
+				Handler: func(ctx context.Context, stream ttrpc.StreamServer) (interface{}, error) {
+					return nil, svc.Checkpoint(ctx, &shimCheckpointServer{stream})
+				},
+				StreamingClient: true,
+				StreamingServer: true,
+			},
 		},
 	})
 }
@@ -162,6 +192,7 @@ type ShimClient interface {
 	ReopenLog(context.Context, *ContainerRequest) (*Empty, error)
 	Update(context.Context, *UpdateRequest) (*Empty, error)
 	Events(context.Context, *Empty) (Shim_EventsClient, error)
+	Checkpoint(context.Context) (Shim_CheckpointClient, error)
 	Shutdown(context.Context, *Empty) (*Empty, error)
 }
 
@@ -294,6 +325,40 @@ type shimEventsClient struct {
 
 func (x *shimEventsClient) Recv() (*Exit, error) {
 	m := new(Exit)
+	if err := x.ClientStream.RecvMsg(m); err != nil {
+		return nil, err
+	}
+	return m, nil
+}
+
+func (c *shimClient) Checkpoint(ctx context.Context) (Shim_CheckpointClient, error) {
+	stream, err := c.client.NewStream(ctx, &ttrpc.StreamDesc{
+		StreamingClient: true,
+		StreamingServer: true,
+	}, "criruntime.shim.v1.Shim", "Checkpoint", nil)
+	if err != nil {
+		return nil, err
+	}
+	x := &shimCheckpointClient{stream}
+	return x, nil
+}
+
+type Shim_CheckpointClient interface {
+	Send(*CheckpointRequest) error
+	Recv() (*Empty, error)
+	ttrpc.ClientStream
+}
+
+type shimCheckpointClient struct {
+	ttrpc.ClientStream
+}
+
+func (x *shimCheckpointClient) Send(m *CheckpointRequest) error {
+	return x.ClientStream.SendMsg(m)
+}
+
+func (x *shimCheckpointClient) Recv() (*Empty, error) {
+	m := new(Empty)
 	if err := x.ClientStream.RecvMsg(m); err != nil {
 		return nil, err
 	}
