@@ -36,6 +36,7 @@ type Config struct {
 	Network    Network    `toml:"network"`
 	Metrics    Metrics    `toml:"metrics"`
 	NRI        NRI        `toml:"nri"`
+	Checkpoint Checkpoint `toml:"checkpoint"`
 }
 
 // API is where the daemon serves.
@@ -108,6 +109,13 @@ type Metrics struct {
 type NRI struct {
 	Enable bool   `toml:"enable"`
 	Socket string `toml:"socket"`
+}
+
+// Checkpoint is how containers are written and restored.
+type Checkpoint struct {
+	Enable  bool   `toml:"enable"`
+	Criu    string `toml:"criu"`
+	Restore bool   `toml:"restore"`
 }
 
 // Values is the configuration as nested tables, for showing it.

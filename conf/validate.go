@@ -73,6 +73,9 @@ func (c *Config) validate() []fault {
 	if c.Metrics.Listen != "" {
 		v.address("metrics.listen", c.Metrics.Listen)
 	}
+	if p := c.Checkpoint.Criu; filepath.Base(p) != "criu" || p != "criu" && !filepath.IsAbs(p) {
+		v.add("checkpoint.criu", "must be \"criu\" or an absolute path that ends in it, not %q", p)
+	}
 	if c.NRI.Enable {
 		v.socket("nri.socket", c.NRI.Socket)
 	}

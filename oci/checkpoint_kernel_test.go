@@ -3,6 +3,7 @@
 package oci_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"os"
@@ -22,13 +23,23 @@ import (
 func criuOf(t *testing.T) *oci.Criu {
 	t.Helper()
 	dir := t.TempDir()
-	criu := filepath.Join(os.Getenv("CRIRUNTIME_CACHE"), "tools", "criu")
-	if _, err := os.Stat(criu); err != nil {
+	criu := os.Getenv("CRIRUNTIME_TEST_CRIU")
+	if criu == "" {
+		criu = filepath.Join(cmp.Or(os.Getenv("CRIRUNTIME_CACHE"), "../.cache"), "tools", "criu")
+	}
+	criu, err := filepath.Abs(criu)
+	if err == nil {
+		_, err = os.Stat(criu)
+	}
+	if err != nil {
 		t.Fatalf("these tests need CRIU, which \"make tools\" builds: %v", err)
 	}
-	helper := filepath.Join(dir, "criruntime-checkpoint")
-	if out, err := exec.Command("make", "-s", "-C", "..", "checkpoint", "CHECKPOINT="+helper).CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
+	helper := os.Getenv("CRIRUNTIME_TEST_CHECKPOINT")
+	if helper == "" {
+		helper = filepath.Join(dir, "criruntime-checkpoint")
+		if out, err := exec.Command("make", "-s", "-C", "..", "checkpoint", "CHECKPOINT="+helper).CombinedOutput(); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
 	}
 	return &oci.Criu{Helper: helper, Criu: criu, Images: filepath.Join(dir, "checkpoint"), Work: dir}
 }

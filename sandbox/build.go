@@ -63,11 +63,14 @@ func (b *building) mountRootfs(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("cannot mount the root filesystem: %w", err)
 	}
-	return nil
+	return b.unpackCheckpoint(ctx)
 }
 
 // unmountRootfs takes away the root filesystem and the container's directory.
 func (c *container) unmountRootfs(ctx context.Context) error {
+	if err := c.dropCheckpoint(); err != nil {
+		return err
+	}
 	if err := c.pod.m.o.Images.Unmount(ctx, c.id, c.bundle("rootfs")); err != nil {
 		return fmt.Errorf("cannot unmount the root filesystem of container %s: %w", c.id, err)
 	}
@@ -175,9 +178,13 @@ func (b *building) create(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	restore, err := b.restoreOption()
+	if err != nil {
+		return err
+	}
 	pid, err := s.Create(ctx, oci.CreateOptions{
 		ID: b.c.id, Bundle: b.c.bundle(), LogPath: b.made.LogPath,
-		Terminal: b.config.TTY, Stdin: b.config.Stdin, StdinOnce: b.config.StdinOnce,
+		Terminal: b.config.TTY, Stdin: b.config.Stdin, StdinOnce: b.config.StdinOnce, Restore: restore,
 	})
 	if err != nil {
 		return err

@@ -102,9 +102,11 @@ type building struct {
 	p      *pod
 	config *spec.Container
 	image  image.Image
-	input  spec.Input // but for what the steps find out
-	made   store.Container
-	told   bool // the plugins have taken note of it
+	// archive is the checkpoint that the container is restored from, or "".
+	archive string
+	input   spec.Input // but for what the steps find out
+	made    store.Container
+	told    bool // the plugins have taken note of it
 	// declared are the destinations of the image's volumes.
 	declared []string
 }
@@ -112,15 +114,15 @@ type building struct {
 // newBuilding checks all that can be checked before anything is made. Volumes
 // may lie on a file system that hangs, so it waits no longer than ctx.
 func (p *pod) newBuilding(ctx context.Context, config *spec.Container) (*building, error) {
-	img, err := p.m.o.Images.Lookup(config.Image)
-	if err != nil {
+	b := &building{p: p, config: config}
+	if err := b.findImage(ctx); err != nil {
 		return nil, err
 	}
+	r, img := p.Load(), b.image
 	if img.ArtifactType != "" {
 		return nil, failure(ErrInvalid, "%s is an artifact of type %q: it can be a volume, but not run", config.Image, img.ArtifactType)
 	}
-	r := p.Load()
-	b := &building{p: p, config: config, image: img, declared: declaredVolumes(img.Config.Config.Volumes, config.Mounts)}
+	b.declared = declaredVolumes(img.Config.Config.Volumes, config.Mounts)
 	signal, err := stopSignal(config.StopSignal, img.Config.Config.StopSignal)
 	if err != nil {
 		return nil, err
@@ -132,7 +134,7 @@ func (p *pod) newBuilding(ctx context.Context, config *spec.Container) (*buildin
 	b.made = store.Container{
 		Config: config, CreatedAt: now(), State: lifecycle.ContainerCreating,
 		ImageID: img.ID.String(), Resources: config.Resources,
-		LogPath: logPath, StopSignal: signal,
+		LogPath: logPath, StopSignal: signal, Restored: b.archive != "",
 	}
 	b.input = spec.Input{
 		Pod: r.Config, Container: config, PodID: p.id, Image: img.Config.Config, Host: p.m.o.Host,

@@ -105,21 +105,3 @@ func (b *building) declaredMounts() []spec.Mount {
 	}
 	return mounts
 }
-
-// sweepDeclared removes the volumes of containers that no record has, and makes
-// the directory for those to come.
-func (m *Manager) sweepDeclared(keep []string) {
-	err := os.MkdirAll(m.volumesDir(), 0o711)
-	entries, readErr := os.ReadDir(m.volumesDir())
-	if err = errors.Join(err, readErr); err != nil {
-		m.log.WithError(err).Error("cannot look for volumes that no container has")
-	}
-	for _, e := range entries {
-		if slices.Contains(keep, e.Name()) {
-			continue
-		}
-		if err := removeTree(m.volumesDir(e.Name())); err != nil {
-			m.log.WithError(err).Error("cannot remove the volumes of a container that is gone")
-		}
-	}
-}

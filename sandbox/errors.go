@@ -32,6 +32,9 @@ var (
 	// ErrImageVolume: a container's volume that is an image cannot be mounted;
 	// beside it there is why.
 	ErrImageVolume = errors.New("cannot mount an image as a volume")
+	// ErrUnsupported: the feature is switched off, or needs what is not
+	// installed.
+	ErrUnsupported = errors.New("not supported")
 	// ErrTimeout: a command ran past its time and was killed.
 	ErrTimeout = errors.New("timed out")
 )
@@ -52,7 +55,7 @@ func failure(kind error, format string, args ...any) error {
 // classify adds the kind that other packages' errors amount to. An error that
 // has a kind keeps it.
 func classify(err error) error {
-	for _, kind := range []error{ErrInvalid, ErrConflict, ErrState, ErrUnavailable, ErrNoSpace, ErrNotFound, ErrTimeout} {
+	for _, kind := range []error{ErrInvalid, ErrConflict, ErrState, ErrUnavailable, ErrNoSpace, ErrNotFound, ErrTimeout, ErrUnsupported} {
 		if errors.Is(err, kind) {
 			return err
 		}

@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"context"
+	"io"
 
 	"github.com/criruntime/criruntime/image"
 	"github.com/criruntime/criruntime/network"
@@ -18,6 +19,13 @@ type Images interface {
 	// View mounts an image read-only and holds it until Unview.
 	View(ctx context.Context, o image.ViewOptions) error
 	Unview(ctx context.Context, key, target string) error
+	// Changes writes what is in a writable root and not in its image as a tar
+	// archive, and returns the paths that are missing there; Replay does the
+	// same to another root, and trusts neither.
+	Changes(ctx context.Context, key, target string, w io.Writer) (deleted []string, err error)
+	Replay(ctx context.Context, target string, r io.Reader, deleted []string) error
+	// Pull fetches an image.
+	Pull(ctx context.Context, o image.PullOptions) (image.ID, error)
 	// LayerUsage walks a writable layer; LayerDir is where it is kept.
 	LayerUsage(ctx context.Context, key string) (image.Usage, error)
 	LayerDir(key string) string

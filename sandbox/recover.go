@@ -99,7 +99,8 @@ func (m *Manager) settle(keep []string, live []network.Pod) {
 			m.log.WithError(err).Error("cannot remove the roots that no container has")
 		}
 	})
-	both.Go(func() { m.sweepDeclared(keep) })
+	both.Go(func() { m.sweep(m.volumesDir(), keep) })
+	both.Go(func() { m.sweep(m.checkpointDir(), keep) })
 	both.Go(func() {
 		if err := m.o.Network.GC(ctx, live); err != nil {
 			m.log.WithError(err).Warn("cannot detach the pods that are gone")
@@ -241,6 +242,7 @@ func (c *container) reconcile(known map[string]oci.ContainerState) {
 	case state.State == oci.StateStopped && state.Exit != nil:
 		c.pod.containerExited(*state.Exit)
 	case state.State == oci.StateRunning:
+		c.takePid(state.Pid)
 		_ = c.note(lifecycle.ContainerStarted, nil) // only where that was open
 	case state.State == oci.StateCreated:
 		_ = c.note(lifecycle.ContainerUnstarted, func(s *store.Container) { s.StartedAt = time.Time{} })

@@ -64,6 +64,9 @@ type Options struct {
 	Policy  spec.Policy
 	Cgroups cgroup.Driver
 
+	// Checkpoints, if not nil, allows checkpoints.
+	Checkpoints *Checkpoints
+
 	// Plugins, if not nil, see and adjust what happens.
 	Plugins Plugins
 

@@ -3,6 +3,7 @@ package sandbox
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -189,6 +190,19 @@ func (s *fakeShim) Start(ctx context.Context, id string) error {
 		c.state = oci.StateRunning
 		return nil
 	})
+}
+
+func (s *fakeShim) Checkpoint(ctx context.Context, id string, o oci.Criu, while func() error) error {
+	err := s.ask(ctx, "checkpoint", func() error {
+		if _, err := s.find(id); err != nil {
+			return err
+		}
+		return errors.Join(os.Mkdir(o.Images, 0o700), os.WriteFile(filepath.Join(o.Images, "inventory.img"), nil, 0o600))
+	})
+	if err != nil {
+		return err
+	}
+	return while()
 }
 
 func (s *fakeShim) Signal(ctx context.Context, id string, sig int, _ bool) error {

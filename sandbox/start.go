@@ -77,7 +77,13 @@ func (c *container) startPlan() steps.Plan {
 			if err := c.askStart(ctx); err != nil {
 				return err
 			}
-			return s.Start(ctx, c.id)
+			if err := s.Start(ctx, c.id); err != nil {
+				return err
+			}
+			if r, _ := c.record(); r.Restored {
+				c.noteRestored(ctx, s)
+			}
+			return nil
 		},
 	}}}}
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"maps"
 	"net/netip"
@@ -392,6 +393,19 @@ func (i fakeImages) View(ctx context.Context, o image.ViewOptions) error {
 
 func (i fakeImages) Unview(ctx context.Context, key, _ string) error {
 	return i.w.call(ctx, "unview", i.w.drop("root", key))
+}
+
+func (i fakeImages) Changes(ctx context.Context, key, _ string, w io.Writer) ([]string, error) {
+	_, err := io.WriteString(w, "changes")
+	return []string{"/deleted"}, errors.Join(err, i.w.call(ctx, "changes", func() error { return nil }))
+}
+
+func (i fakeImages) Replay(ctx context.Context, _ string, _ io.Reader, _ []string) error {
+	return i.w.call(ctx, "replay", func() error { return nil })
+}
+
+func (i fakeImages) Pull(ctx context.Context, _ image.PullOptions) (id image.ID, err error) {
+	return "", i.w.call(ctx, "pull", func() error { return nil })
 }
 
 func (i fakeImages) LayerUsage(ctx context.Context, _ string) (image.Usage, error) {

@@ -10,6 +10,7 @@ package server
 import (
 	"context"
 	"io"
+	"time"
 
 	"github.com/criruntime/criruntime/image"
 	"github.com/criruntime/criruntime/oci/spec"
@@ -42,6 +43,9 @@ type Pods interface {
 	Containers(f sandbox.ContainerFilter) []*sandbox.ContainerStatus
 	UpdateContainer(ctx context.Context, id string, r spec.Resources) error
 	ReopenLog(ctx context.Context, id string) error
+	// CheckpointContainer writes a running container to a file; limit 0 is the
+	// runtime's own.
+	CheckpointContainer(ctx context.Context, id, location string, limit time.Duration) error
 
 	// ExecSync kills the process tree after timeoutSeconds (0: none).
 	ExecSync(ctx context.Context, id string, cmd []string, timeoutSeconds int64) (*sandbox.ExecResult, error)

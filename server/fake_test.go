@@ -205,6 +205,9 @@ func (f *fakeDomain) Containers(filter sandbox.ContainerFilter) []*sandbox.Conta
 func (f *fakeDomain) UpdateContainer(_ context.Context, id string, r spec.Resources) error {
 	return f.call("UpdateContainer", id, r)
 }
+func (f *fakeDomain) CheckpointContainer(_ context.Context, id, location string, limit time.Duration) error {
+	return f.call("CheckpointContainer", id, location, limit)
+}
 func (f *fakeDomain) ReopenLog(_ context.Context, id string) error { return f.call("ReopenLog", id) }
 
 func (f *fakeDomain) ExecSync(_ context.Context, id string, cmd []string, timeout int64) (*sandbox.ExecResult, error) {

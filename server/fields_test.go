@@ -72,7 +72,7 @@ var exceptions = []string{"PullImage:sandbox_config.metadata.namespace"}
 
 // notServed are the methods that answer Unimplemented.
 var notServed = []string{
-	"CheckpointContainer", "CheckpointPod", "RestorePod",
+	"CheckpointPod", "RestorePod",
 }
 
 // method calls one RPC's handler in process.

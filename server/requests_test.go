@@ -188,6 +188,7 @@ func fullRequests() map[string][]proto.Message {
 			ContainerId: containerID, Linux: fullResources(), Annotations: labels,
 		}),
 		"ReopenContainerLog":   one(&runtimeapi.ReopenContainerLogRequest{ContainerId: containerID}),
+		"CheckpointContainer":  one(&runtimeapi.CheckpointContainerRequest{ContainerId: containerID, Location: "/checkpoints/c.tar", Timeout: 9}),
 		"ExecSync":             one(&runtimeapi.ExecSyncRequest{ContainerId: containerID, Cmd: []string{"ls", "-l"}, Timeout: 5}),
 		"Exec":                 one(&runtimeapi.ExecRequest{ContainerId: containerID, Cmd: []string{"sh"}, Tty: true, Stdin: true, Stdout: true}),
 		"Attach":               one(&runtimeapi.AttachRequest{ContainerId: containerID, Stdin: true, Stdout: true, Stderr: true}),

@@ -33,6 +33,7 @@ var codeOf = []struct {
 	{sandbox.ErrNotFound, codes.NotFound},
 	{image.ErrNotFound, codes.NotFound},
 	{sandbox.ErrConflict, codes.AlreadyExists},
+	{sandbox.ErrUnsupported, codes.Unimplemented},
 	{sandbox.ErrState, codes.FailedPrecondition},
 	{image.ErrInUse, codes.FailedPrecondition},
 	{image.ErrDenied, codes.PermissionDenied},

@@ -34,6 +34,7 @@ type parts struct {
 	policy  spec.Policy
 	cgroups cgroup.Driver
 	shims   *oci.Launcher
+	helper  string   // the program for checkpoints, beside the shim's
 	plugins *nri.NRI // nil: off
 	pods    *sandbox.Manager
 	server  *server.Server
@@ -152,6 +153,7 @@ func (d *parts) openShims(context.Context) error {
 	if err != nil {
 		return err
 	}
+	d.helper = filepath.Join(filepath.Dir(path), checkpointProgram)
 	d.shims, err = oci.NewLauncher(oci.LauncherOptions{
 		ShimPath: path, Observe: d.metrics.stage, Log: logrus.WithField("part", "oci"),
 	})
@@ -202,6 +204,9 @@ func (d *parts) openPods(ctx context.Context) (err error) {
 		Hook:           failpoint(),
 		Observe:        d.metrics.step,
 		Log:            logrus.WithField("part", "sandbox"),
+	}
+	if c := d.conf.Checkpoint; c.Enable {
+		o.Checkpoints = &sandbox.Checkpoints{Criu: c.Criu, Helper: d.helper, Restore: c.Restore}
 	}
 	if d.plugins != nil {
 		o.Plugins = d.plugins

@@ -7,6 +7,9 @@ import (
 	"path/filepath"
 )
 
+// checkpointProgram is what shims start to write or restore a container.
+const checkpointProgram = "criruntime-checkpoint"
+
 // findShim resolves the configured shim: an absolute path as it is, a name
 // beside the daemon's own program and then in PATH.
 func findShim(configured string) (string, error) {

@@ -75,6 +75,7 @@ type Container struct {
 	Mounts     []spec.Mount    `json:"mounts,omitempty"` // as made
 	LogPath    string          `json:"logPath,omitempty"`
 	StopSignal string          `json:"stopSignal,omitempty"`
+	Restored   bool            `json:"restored,omitempty"` // from a checkpoint
 	Cgroup     string          `json:"cgroup,omitempty"`
 	Resources  *spec.Resources `json:"resources,omitempty"`
 

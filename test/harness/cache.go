@@ -38,7 +38,7 @@ func Cache() string {
 }
 
 // Tool is the path of a program in the cache: registry, crictl, critest,
-// nonewprivs or staticcheck.
+// criu, nonewprivs or staticcheck.
 func Tool(name string) string { return filepath.Join(Cache(), "tools", name) }
 
 // Ready says what is missing to run anything, and how to get it.
@@ -47,14 +47,14 @@ func Ready() error {
 		return fmt.Errorf("the runtime needs root: run with sudo")
 	}
 	for _, path := range []string{
-		Tool("registry"), Tool("crictl"), Tool("nonewprivs"),
+		Tool("registry"), Tool("crictl"), Tool("criu"), Tool("nonewprivs"),
 		filepath.Join(Cache(), "cni", "bridge"), filepath.Join(Cache(), "debian", "bin", "busybox"),
 	} {
 		if _, err := os.Stat(path); err != nil {
 			return fmt.Errorf("cannot find %s: run make deps tools first", path)
 		}
 	}
-	for _, name := range []string{"criruntime", "criruntime-shim"} {
+	for _, name := range []string{"criruntime", "criruntime-shim", "criruntime-checkpoint"} {
 		if _, err := os.Stat(filepath.Join(Source(), "bin", name)); err != nil {
 			return fmt.Errorf("cannot find bin/%s: run make build first", name)
 		}

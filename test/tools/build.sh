@@ -11,6 +11,8 @@ cni=v1.9.1
 cri_tools=v1.37.0
 registry=v3.1.2
 staticcheck=v0.8.2
+criu=4.1.1
+criu_sha256=f80a66cb3726bb2116266d4759ce3bcbfab7abdb6b6d430bf20dd41911717afe
 digest=$(sed -n 's/^const CritestDigest = "\(.*\)"/\1/p' "$here/../fixtures/catalogue.go")
 
 export GOFLAGS=-buildvcs=false CGO_ENABLED=0
@@ -69,10 +71,25 @@ install_staticcheck() { GOBIN="$cache/tools" go install -trimpath -ldflags '-s -
 
 build_nonewprivs() { (cd "$here/../fixtures/nonewprivs" && build -o "$cache/tools/nonewprivs" .); }
 
+# Debian 12's own CRIU does not know the vDSO of kernels from 6.13; this is the
+# source of Debian 13's.
+build_criu() (
+	work="$cache/criu"
+	rm -rf "$work"
+	mkdir -p "$work"
+	/usr/lib/apt/apt-helper -o APT::Sandbox::User=root download-file "http://deb.debian.org/debian/pool/main/c/criu/criu_$criu.orig.tar.xz" \
+		"$work/source.tar.xz" "SHA256:$criu_sha256" >/dev/null
+	tar -xJf "$work/source.tar.xz" -C "$work"
+	make -s -C "$work/criu-$criu" criu >"$work/log" 2>&1 || { tail "$work/log"; exit 1; }
+	strip -o "$cache/tools/criu" "$work/criu-$criu/criu/criu"
+	rm -rf "$work"
+)
+
 once cni-plugins "$cni" install_cni
 once registry "$registry" build_registry
 once crictl "$cri_tools" build_crictl
 once critest "$cri_tools-$(echo "$digest" | cut -c8-19)" build_critest
 once ginkgo "$cri_tools" build_ginkgo
+once criu "$criu" build_criu
 once nonewprivs v1 build_nonewprivs
 once staticcheck "$staticcheck" install_staticcheck

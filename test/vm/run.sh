@@ -28,6 +28,12 @@ echo "==> building the tests"
 root=$work/root
 mkdir -p "$root/bin" "$root/tests" "$root/dev" "$root/proc" "$root/sys" "$root/tmp" "$root/run" "$root/etc"
 make -s shim SHIM="$root/tests/criruntime-shim"
+make -s checkpoint CHECKPOINT="$root/tests/criruntime-checkpoint"
+# CRIU as "make tools" builds it, with the libraries that it needs.
+install "${CACHE:-$PWD/.cache}/tools/criu" "$root/bin/criu"
+for library in $(ldd "$root/bin/criu" | grep -o '/[^ ]*'); do
+	install -D "$library" "$root$library"
+done
 tags=seccomp,kernel
 for package in ${PACKAGES:-oci oci/cgroup oci/namespace oci/host}; do
 	mkdir -p "$root/tests/$package"

@@ -1,0 +1,173 @@
+package sandbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/criruntime/criruntime/image"
+	"github.com/criruntime/criruntime/oci"
+	"github.com/criruntime/criruntime/oci/spec"
+	"github.com/criruntime/criruntime/sandbox/checkpoint"
+	"github.com/criruntime/criruntime/sandbox/store"
+)
+
+// A container whose image is the absolute path of an archive is restored from
+// that checkpoint. The archive says which image it was made from, which files
+// it had changed, and what its processes were. All else is said by the request,
+// as for any container, and nothing by the archive's own spec: it mounts and
+// allows nothing.
+
+// findImage is the container's image. For a checkpoint it is the one that the
+// container was made from, which is pulled if the node does not have it.
+func (b *building) findImage(ctx context.Context) error {
+	images := b.p.m.o.Images
+	var err error
+	if !filepath.IsAbs(b.config.Image) {
+		b.image, err = images.Lookup(b.config.Image)
+		return err
+	}
+	if err := b.restorable(); err != nil {
+		return err
+	}
+	b.archive = b.config.Image
+	f, err := openArchive(b.archive)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	config, err := checkpoint.ReadConfig(ctx, f)
+	if err != nil {
+		return invalidCheckpoint(b.archive, err)
+	}
+	b.image, err = images.Lookup(checkpoint.BaseImage(config))
+	name := checkpoint.PullName(config)
+	if errors.Is(err, image.ErrNotFound) && name != "" {
+		var id image.ID
+		if id, err = images.Pull(ctx, image.PullOptions{Ref: name, Namespace: b.p.Load().Config.Namespace}); err == nil {
+			b.image, err = images.Lookup(id.String())
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("cannot get the image of the checkpoint %s: %w", b.archive, err)
+	}
+	return nil
+}
+
+// restorable says what forbids it, before anything is done.
+func (b *building) restorable() error {
+	if o := b.p.m.o.Checkpoints; o != nil && !o.Restore {
+		return failure(ErrUnsupported, "%s would be a checkpoint, and restoring is switched off (checkpoint.restore in the configuration)", b.config.Image)
+	}
+	if _, err := b.p.m.criu(""); err != nil {
+		return err
+	}
+	if b.p.namespaces().User != "" {
+		return failure(ErrState, "CRIU cannot restore processes in the user namespace of a pod")
+	}
+	pid := b.config.Namespaces.PID
+	if pid == spec.NamespaceTarget || pid == spec.NamespaceNode || pid != spec.NamespaceContainer && b.p.Load().Config.Namespaces.PID != spec.NamespaceContainer {
+		return failure(ErrState, "processes can be restored only in a PID namespace of the container's own, where their numbers are free")
+	}
+	return nil
+}
+
+func openArchive(name string) (*os.File, error) {
+	f, err := os.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, failure(ErrNotFound, "there is no checkpoint at %s", name)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot open the checkpoint: %w", err)
+	}
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+		f.Close()
+		return nil, failure(ErrInvalid, "%s is not a file, let alone a checkpoint", name)
+	}
+	return f, nil
+}
+
+// unpackCheckpoint takes the archive apart and repeats its changes in the root
+// filesystem, which is mounted.
+func (b *building) unpackCheckpoint(ctx context.Context) error {
+	if b.archive == "" {
+		return nil
+	}
+	dir := b.p.m.checkpointDir(b.c.id)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("cannot unpack the checkpoint: %w", err)
+	}
+	f, err := openArchive(b.archive)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if err := checkpoint.Unpack(ctx, f, dir); err != nil {
+		return invalidCheckpoint(b.archive, err)
+	}
+	deleted, err := checkpoint.ReadDeleted(dir)
+	if err != nil {
+		return invalidCheckpoint(b.archive, err)
+	}
+	changes, err := os.Open(filepath.Join(dir, checkpoint.ChangesFile))
+	if errors.Is(err, os.ErrNotExist) {
+		changes, err = os.Open(os.DevNull)
+	}
+	if err != nil {
+		return fmt.Errorf("cannot read the changes of the checkpoint: %w", err)
+	}
+	defer changes.Close()
+	return b.p.m.o.Images.Replay(ctx, b.c.bundle("rootfs"), changes, deleted)
+}
+
+func invalidCheckpoint(name string, err error) error {
+	err = fmt.Errorf("cannot use %s: %w", name, err)
+	if errors.Is(err, checkpoint.ErrInvalid) {
+		return &kindError{kind: ErrInvalid, err: err}
+	}
+	return err
+}
+
+// restoreOption is what the shim is told, nil for a container that is not
+// restored.
+func (b *building) restoreOption() (*oci.Criu, error) {
+	if b.archive == "" {
+		return nil, nil
+	}
+	return b.p.m.criu(b.p.m.checkpointDir(b.c.id))
+}
+
+// dropCheckpoint removes what the container was restored from. It is idempotent.
+func (c *container) dropCheckpoint() error {
+	return removeTree(c.pod.m.checkpointDir(c.id))
+}
+
+// noteRestored takes the process id of a container that has just been restored
+// from the shim.
+func (c *container) noteRestored(ctx context.Context, s oci.Shim) {
+	info, err := s.Info(ctx)
+	if err == nil {
+		for _, state := range info.Containers {
+			if state.ID == c.id {
+				c.takePid(state.Pid)
+			}
+		}
+	}
+	if err == nil {
+		err = c.dropCheckpoint()
+	}
+	if err != nil {
+		c.log().WithError(err).Warn("the checkpoint that a container was restored from stays until its removal")
+	}
+}
+
+// takePid records the process id that a container got when it was restored.
+func (c *container) takePid(pid int) {
+	if r, ok := c.record(); ok && r.Pid == 0 && pid != 0 {
+		c.noteFields(func(s *store.Container) { s.Pid = pid })
+	}
+}
