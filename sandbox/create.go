@@ -37,6 +37,9 @@ func (m *Manager) CreateContainer(ctx context.Context, podID string, config spec
 
 // createContainer is one attempt. No other runs under the same name.
 func (p *pod) createContainer(ctx context.Context, config *spec.Container, print string) (string, error) {
+	if err := p.fetchBase(ctx, config); err != nil {
+		return "", err
+	}
 	release, err := p.gate.shared(ctx)
 	if err != nil {
 		return "", err

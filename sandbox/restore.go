@@ -23,57 +23,80 @@ import (
 // allows nothing.
 
 // findImage is the container's image. For a checkpoint it is the one that the
-// container was made from, which is pulled if the node does not have it.
+// container was made from.
 func (b *building) findImage(ctx context.Context) error {
-	images := b.p.m.o.Images
-	var err error
-	if !filepath.IsAbs(b.config.Image) {
-		b.image, err = images.Lookup(b.config.Image)
-		return err
-	}
-	if err := b.restorable(); err != nil {
-		return err
-	}
-	b.archive = b.config.Image
-	f, err := openArchive(b.archive)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	config, err := checkpoint.ReadConfig(ctx, f)
-	if err != nil {
-		return invalidCheckpoint(b.archive, err)
-	}
-	b.image, err = images.Lookup(checkpoint.BaseImage(config))
-	name := checkpoint.PullName(config)
-	if errors.Is(err, image.ErrNotFound) && name != "" {
-		var id image.ID
-		if id, err = images.Pull(ctx, image.PullOptions{Ref: name, Namespace: b.p.Load().Config.Namespace}); err == nil {
-			b.image, err = images.Lookup(id.String())
+	name := b.config.Image
+	if filepath.IsAbs(name) {
+		if err := b.p.restorable(b.config); err != nil {
+			return err
 		}
+		config, err := readConfig(ctx, name)
+		if err != nil {
+			return err
+		}
+		b.archive, name = name, checkpoint.BaseImage(config)
 	}
+	var err error
+	if b.image, err = b.p.m.o.Images.Lookup(name); err != nil && b.archive != "" {
+		err = fmt.Errorf("cannot get the image of the checkpoint %s: %w", b.archive, err)
+	}
+	return err
+}
+
+// fetchBase pulls the image of a checkpoint if the node does not have it. It is
+// for the time before the pod's gate is taken; what else is wrong is found
+// afterwards.
+func (p *pod) fetchBase(ctx context.Context, c *spec.Container) error {
+	if !filepath.IsAbs(c.Image) || p.restorable(c) != nil {
+		return nil
+	}
+	config, err := readConfig(ctx, c.Image)
+	if err != nil || checkpoint.PullName(config) == "" {
+		return nil
+	}
+	if _, err := p.m.o.Images.Lookup(checkpoint.BaseImage(config)); !errors.Is(err, image.ErrNotFound) {
+		return nil
+	}
+	_, err = p.m.o.Images.Pull(ctx, image.PullOptions{Ref: checkpoint.PullName(config), Namespace: p.Load().Config.Namespace})
 	if err != nil {
-		return fmt.Errorf("cannot get the image of the checkpoint %s: %w", b.archive, err)
+		return fmt.Errorf("cannot get the image of the checkpoint %s: %w", c.Image, err)
 	}
 	return nil
 }
 
 // restorable says what forbids it, before anything is done.
-func (b *building) restorable() error {
-	if o := b.p.m.o.Checkpoints; o != nil && !o.Restore {
-		return failure(ErrUnsupported, "%s would be a checkpoint, and restoring is switched off (checkpoint.restore in the configuration)", b.config.Image)
+func (p *pod) restorable(c *spec.Container) error {
+	if o := p.m.o.Checkpoints; o != nil && !o.Restore {
+		return failure(ErrUnsupported, "%s would be a checkpoint, and restoring is switched off (checkpoint.restore in the configuration)", c.Image)
 	}
-	if _, err := b.p.m.criu(""); err != nil {
+	if _, err := p.m.criu(""); err != nil {
 		return err
 	}
-	if b.p.namespaces().User != "" {
+	if p.namespaces().User != "" {
 		return failure(ErrState, "CRIU cannot restore processes in the user namespace of a pod")
 	}
-	pid := b.config.Namespaces.PID
-	if pid == spec.NamespaceTarget || pid == spec.NamespaceNode || pid != spec.NamespaceContainer && b.p.Load().Config.Namespaces.PID != spec.NamespaceContainer {
+	pid := c.Namespaces.PID
+	if pid == "" || pid == spec.NamespacePod { // whichever the pod has
+		pid = p.Load().Config.Namespaces.PID
+	}
+	if pid != spec.NamespaceContainer {
 		return failure(ErrState, "processes can be restored only in a PID namespace of the container's own, where their numbers are free")
 	}
 	return nil
+}
+
+// readConfig reads what an archive says of itself.
+func readConfig(ctx context.Context, archive string) (*checkpoint.Config, error) {
+	f, err := openArchive(archive)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	config, err := checkpoint.ReadConfig(ctx, f)
+	if err != nil {
+		return nil, invalidCheckpoint(archive, err)
+	}
+	return config, nil
 }
 
 func openArchive(name string) (*os.File, error) {

@@ -168,6 +168,31 @@ func TestCheckpointAndRestore(t *testing.T) {
 	w.clean()
 }
 
+// TestRestoreElsewhere restores on a node that does not have the image.
+func TestRestoreElsewhere(t *testing.T) {
+	w := pulled(t, checkpoints)
+	pod, podConfig := w.pod("gone")
+	config := counting("counter")
+	id := w.run(pod, podConfig, config)
+	w.countsBeyond(podConfig, config, 3)
+	location := filepath.Join(w.Dir, "checkpoint.tar")
+	must(t, w.checkpoint(id, location, 0))
+	must(t, w.RemovePod(w.ctx, pod))
+	_, err := w.Images.RemoveImage(w.ctx, &cri.RemoveImageRequest{Image: &cri.ImageSpec{Image: harness.Busybox}})
+	must(t, err)
+	other, otherConfig := w.pod("new")
+	restored := harness.Shell("restored", "exit 1")
+	restored.Image.Image = location
+	status, err := w.Status(w.ctx, w.run(other, otherConfig, restored))
+	must(t, err)
+	w.countsBeyond(otherConfig, restored, 6)
+	image, err := w.Images.ImageStatus(w.ctx, &cri.ImageStatusRequest{Image: &cri.ImageSpec{Image: status.ImageId}})
+	must(t, err)
+	if len(image.GetImage().GetRepoDigests()) != 1 {
+		t.Errorf("the image of the checkpoint is %v", image.GetImage())
+	}
+}
+
 // TestCheckpointRefused asks for what cannot be: nothing is made, and the
 // container goes on.
 func TestCheckpointRefused(t *testing.T) {
@@ -290,7 +315,7 @@ func TestHostileCheckpoints(t *testing.T) {
 		code    codes.Code
 		words   string
 	}{
-		"nothing":     {nil, codes.InvalidArgument, "config.dump"},
+		"nothing":     {nil, codes.InvalidArgument, "tar"},
 		"text":        {[]byte(strings.Repeat("no archive ", 200)), codes.InvalidArgument, "tar"},
 		"no config":   {pack(t, file("spec.dump", "{}")), codes.InvalidArgument, "config.dump"},
 		"bad config":  {pack(t, file("config.dump", "{")), codes.InvalidArgument, "config.dump"},
