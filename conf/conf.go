@@ -68,6 +68,7 @@ type Containers struct {
 	Capabilities                       []string `toml:"capabilities"`
 	Env                                []string `toml:"env"`
 	Ulimits                            []string `toml:"ulimits"`
+	SELinux                            bool     `toml:"selinux"`
 	AppArmorProfile                    string   `toml:"apparmor_profile"`
 	BlockIOConfig                      string   `toml:"blockio_config"`
 	RDTConfig                          string   `toml:"rdt_config"`

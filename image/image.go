@@ -56,6 +56,8 @@ type MountOptions struct {
 	Key    string // the container's id: holds the image and names the layer
 	Image  ID
 	Target string // an existing empty directory
+	// Label is the SELinux label of the mount's files, "" for their own.
+	Label string
 	// UserNS maps the owners of files; nil leaves them.
 	UserNS *UserNamespace
 	// Namespace is as in PullOptions: its policy has to allow the image.
@@ -76,7 +78,8 @@ type ViewOptions struct {
 	Image   ID
 	SubPath string // relative to the image's root; never leaves it
 	Target  string
-	// UserNS and Namespace are as in MountOptions.
+	// Label, UserNS and Namespace are as in MountOptions.
+	Label     string
 	UserNS    *UserNamespace
 	Namespace string
 }

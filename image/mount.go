@@ -26,6 +26,7 @@ import (
 // policy demands more of it by now than when it was pulled.
 func (s *Store) Mount(ctx context.Context, o MountOptions) error {
 	err := s.mount(ctx, holder{o.Key, o.Namespace}, o.Image, record.Mount{Target: o.Target, Writable: true}, func(st overlay.Stack, root string) error {
+		st.Label = o.Label
 		st.Upper, st.Work = s.upperDir(o.Key), s.path("containers", o.Key, "work")
 		for _, dir := range []string{st.Upper, st.Work} {
 			if err := os.RemoveAll(dir); err != nil {
@@ -51,6 +52,7 @@ func (s *Store) Mount(ctx context.Context, o MountOptions) error {
 // such path, ErrDenied as for Mount.
 func (s *Store) View(ctx context.Context, o ViewOptions) error {
 	err := s.mount(ctx, holder{o.Key, o.Namespace}, o.Image, record.Mount{Target: o.Target}, func(st overlay.Stack, root string) error {
+		st.Label = o.Label
 		if root != "" && root != st.Lowers[0] {
 			cover := s.path("containers", o.Key, "root-"+filepath.Base(root))
 			if err := makeRoot(cover, root, nil); err != nil && !errors.Is(err, fs.ErrExist) {

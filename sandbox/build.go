@@ -58,7 +58,7 @@ func (b *building) mountRootfs(ctx context.Context) error {
 		return fmt.Errorf("cannot make the container's directory: %w", err)
 	}
 	err := m.o.Images.Mount(ctx, image.MountOptions{
-		Key: b.c.id, Image: b.image.ID, Target: target, UserNS: b.p.imageOwners(), Namespace: b.input.Pod.Namespace,
+		Key: b.c.id, Image: b.image.ID, Target: target, UserNS: b.p.imageOwners(), Label: b.input.Labels.Mount, Namespace: b.input.Pod.Namespace,
 	})
 	if err != nil {
 		return fmt.Errorf("cannot mount the root filesystem: %w", err)
@@ -118,7 +118,7 @@ func (b *building) mountVolumes(ctx context.Context) error {
 		}
 		err = images.View(ctx, image.ViewOptions{
 			Key: volumeKey(b.c.id, i), Image: img.ID, SubPath: m.ImageSubPath, Target: target,
-			UserNS: b.p.imageOwners(), Namespace: b.input.Pod.Namespace,
+			UserNS: b.p.imageOwners(), Label: b.input.Labels.Mount, Namespace: b.input.Pod.Namespace,
 		})
 		if err != nil {
 			return failure(ErrImageVolume, "cannot mount image %s on %s: %w", m.Image, m.ContainerPath, err)
@@ -171,6 +171,9 @@ func (c *container) removeEmptyLog(context.Context) error {
 
 // create writes the bundle and has the shim make the container's init.
 func (b *building) create(ctx context.Context) error {
+	if err := b.relabel(); err != nil {
+		return err
+	}
 	if err := b.buildSpec(ctx); err != nil {
 		return err
 	}

@@ -89,7 +89,7 @@ func TestEmptyTreeStopsAtMounts(t *testing.T) {
 
 func TestMountShm(t *testing.T) {
 	dir := t.TempDir()
-	if err := mountShm(dir, 0, 0); err != nil {
+	if err := mountShm(dir, 0, 0, ""); err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = unmount(dir) }()

@@ -23,7 +23,7 @@ type kernel struct {
 	removeNamespace func(path string) error
 	inNetwork       func(path string, fn func() error) error
 
-	mountShm func(target string, uid, gid uint32) error
+	mountShm func(target string, uid, gid uint32, label string) error
 	unmount  func(target string) error
 
 	cgroupExists func(path string) (bool, error)
@@ -47,6 +47,11 @@ type kernel struct {
 
 	user    func(root string, s *spec.Security, imageUser string) (spec.User, error)
 	devices func(c *spec.Container) ([]spec.ResolvedDevice, error)
+
+	// Of SELinux alone.
+	labels    func(o *spec.SELinux) (spec.Labels, error)
+	relabel   func(path, label string) error
+	labelFile func(path, label string) error
 }
 
 func hostKernel() *kernel {
@@ -73,13 +78,19 @@ func hostKernel() *kernel {
 		killHung:        killHung,
 		user:            rootfs.ResolveUser,
 		devices:         host.Devices,
+		labels:          host.AllocateLabels,
+		relabel:         host.Relabel,
+		labelFile:       host.LabelFile,
 	}
 }
 
 // mountShm mounts a pod's /dev/shm, of the size that container runtimes give it.
-func mountShm(target string, uid, gid uint32) error {
+func mountShm(target string, uid, gid uint32, label string) error {
 	flags := uintptr(unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC)
 	options := fmt.Sprintf("mode=1777,size=65536k,uid=%d,gid=%d", uid, gid)
+	if label != "" {
+		options += fmt.Sprintf(",context=%q", label)
+	}
 	if err := unix.Mount("shm", target, "tmpfs", flags, options); err != nil {
 		return fmt.Errorf("cannot mount the pod's /dev/shm on %s: %w", target, err)
 	}

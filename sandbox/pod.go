@@ -12,6 +12,7 @@ import (
 
 	"github.com/criruntime/criruntime/network"
 	"github.com/criruntime/criruntime/oci"
+	"github.com/criruntime/criruntime/oci/host"
 	"github.com/criruntime/criruntime/oci/spec"
 	"github.com/criruntime/criruntime/sandbox/lifecycle"
 	"github.com/criruntime/criruntime/sandbox/store"
@@ -50,11 +51,11 @@ func (g *gate) enter(ctx context.Context, n int64) (func(), error) {
 }
 
 // newPod makes a pod in memory; the first save writes its record.
-func (m *Manager) newPod(config *spec.Pod, handler string) *pod {
+func (m *Manager) newPod(config *spec.Pod, handler string, labels spec.Labels) *pod {
 	id := newID()
 	r := &store.Record{
 		BootID: m.bootID, ID: id, Handler: handler, Config: config,
-		CreatedAt: now(), State: lifecycle.PodCreating,
+		CreatedAt: now(), State: lifecycle.PodCreating, Labels: labels,
 		Cgroup: m.o.Cgroups.Pod(config.CgroupParent, id),
 	}
 	r.OwnsCgroup = m.ownsCgroup(r.Cgroup)
@@ -91,6 +92,7 @@ func (m *Manager) cgroupShared(path, but string) (owned, shared bool) {
 
 // holdPod makes the in-memory pod of a record and indexes it.
 func (m *Manager) holdPod(r *store.Pod) *pod {
+	host.ReserveLabels(r.Load().Labels)
 	p := &pod{Pod: r, id: r.Load().ID, m: m, gate: newGate()}
 	m.index.addPod(p)
 	return p

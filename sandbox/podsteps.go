@@ -143,7 +143,7 @@ func (p *pod) mountShm(context.Context) error {
 		return fmt.Errorf("cannot make the pod's /dev/shm: %w", err)
 	}
 	uid, gid := p.root()
-	return p.m.kernel.mountShm(p.path("shm"), uid, gid)
+	return p.m.kernel.mountShm(p.path("shm"), uid, gid, p.Load().Labels.Mount)
 }
 
 func (p *pod) unmountShm(context.Context) error { return p.m.kernel.unmount(p.path("shm")) }

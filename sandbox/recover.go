@@ -158,7 +158,7 @@ func (p *pod) bury() {
 		err = p.Delete()
 	}
 	if err == nil {
-		p.m.index.removePod(p)
+		p.m.dropPod(p)
 		return
 	}
 	p.log().WithError(err).Error("a pod of before the restart cannot be removed; it stays to be stopped and removed")

@@ -59,7 +59,7 @@ func (p *pod) remove() error {
 	if err := p.Delete(); err != nil {
 		return err
 	}
-	p.m.index.removePod(p)
+	p.m.dropPod(p)
 	p.m.hook("RemovePod", "done")
 	p.log().Info("pod removed")
 	p.m.events.publish(Event{Kind: EventDeleted, ContainerID: p.id, PodID: p.id, At: now(), Pod: status})

@@ -58,10 +58,14 @@ func (m *Manager) runPod(ctx context.Context, config *spec.Pod, handler, print s
 	}
 	begin := time.Now()
 	defer m.plugins.Hold()()
-	p := m.newPod(config, handler)
+	labels, err := m.podLabels(config)
+	if err != nil {
+		return "", err
+	}
+	p := m.newPod(config, handler, labels)
 	release, err := p.gate.exclusive(ctx)
 	if err != nil {
-		m.index.removePod(p)
+		m.dropPod(p)
 		return "", err
 	}
 	defer release()
@@ -146,7 +150,7 @@ func (p *pod) rollBack(progress steps.Progress, cause error) error {
 	left, err := p.m.steps.Undo(p.m.ctx, "", p.plan(), progress, nil)
 	if len(left) == 0 {
 		if err = p.Delete(); err == nil {
-			p.m.index.removePod(p)
+			p.m.dropPod(p)
 			return cause
 		}
 	}

@@ -43,6 +43,9 @@ func (p *pod) writeFile(name string, data []byte) error {
 	if err := os.WriteFile(p.path(name), data, 0o644); err != nil {
 		return err
 	}
+	if err := p.m.kernel.labelFile(p.path(name), p.Load().Labels.Mount); err != nil {
+		return err
+	}
 	if p.userNS() == "" {
 		return nil
 	}

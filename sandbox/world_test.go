@@ -45,6 +45,7 @@ type world struct {
 	limits []string // that pods' cgroups got
 	hook   func(point string)
 	bootID string
+	labels map[string]string // of paths that were labelled
 
 	managers []*Manager
 	over     chan struct{} // closed at the end
@@ -62,7 +63,7 @@ type fault struct {
 func newWorld(t testing.TB) *world {
 	w := &world{
 		t: t, dir: t.TempDir(), things: map[string]bool{}, shims: map[string]*machineShim{},
-		faults: map[string]*fault{}, bootID: "boot-1", over: make(chan struct{}),
+		faults: map[string]*fault{}, bootID: "boot-1", labels: map[string]string{}, over: make(chan struct{}),
 	}
 	t.Cleanup(w.stop)
 	return w
@@ -267,8 +268,10 @@ func (w *world) kernel() *kernel {
 			return w.call(ctx, "remove namespace", w.drop("netns", w.rel(path)))
 		},
 		inNetwork: func(_ string, fn func() error) error { return fn() },
-		mountShm:  func(target string, _, _ uint32) error { return w.call(ctx, "shm", w.add("mount", w.rel(target))) },
-		unmount:   func(target string) error { return w.call(ctx, "unmount shm", w.drop("mount", w.rel(target))) },
+		mountShm: func(target string, _, _ uint32, _ string) error {
+			return w.call(ctx, "shm", w.add("mount", w.rel(target)))
+		},
+		unmount: func(target string) error { return w.call(ctx, "unmount shm", w.drop("mount", w.rel(target))) },
 		cgroupExists: func(path string) (bool, error) {
 			w.mu.Lock()
 			defer w.mu.Unlock()
@@ -338,6 +341,14 @@ func (w *world) kernel() *kernel {
 			return spec.User{UID: 1, GID: 2, Groups: []uint32{2, 3}}, w.call(ctx, "user", func() error { return nil })
 		},
 		devices: func(*spec.Container) ([]spec.ResolvedDevice, error) { return nil, nil },
+		labels: func(o *spec.SELinux) (spec.Labels, error) {
+			return spec.ContainerLabels(spec.Labels{Process: "u:r:container_t:s0:c1,c2", Mount: "u:o:file_t:s0:c1,c2"}, o), nil
+		},
+		relabel: func(path, label string) error {
+			w.labels[path] = label
+			return nil
+		},
+		labelFile: func(string, string) error { return nil },
 	}
 }
 

@@ -99,6 +99,10 @@ func (d *parts) probe(context.Context) (err error) {
 	}
 	d.onClose(d.cgroups.Close)
 	d.cgroups = cgroup.WithPrefix(d.cgroups, d.conf.Runtime.CgroupPrefix)
+	if d.conf.Containers.SELinux && !d.machine.SELinux {
+		logrus.Warn("containers.selinux is set, and this machine has no SELinux: containers get no labels")
+	}
+	d.machine.SELinux = d.machine.SELinux && d.conf.Containers.SELinux
 	if err := host.LoadAppArmor(d.machine, d.conf.Containers.AppArmorProfile); err != nil {
 		logrus.Warn(err)
 	}

@@ -27,6 +27,8 @@ type Stack struct {
 	// Upper and Work are empty directories of one file system. Without them the
 	// mount is read-only.
 	Upper, Work string
+	// Label is the SELinux label of all files in the mount, "" for their own.
+	Label string
 }
 
 // Mount mounts s on target, an existing directory. The mount refuses device
@@ -192,6 +194,11 @@ func (s *Stack) configure(fd int) error {
 			return err
 		}
 	}
+	if s.Label != "" {
+		if err := set("context", s.Label); err != nil {
+			return err
+		}
+	}
 	if s.Upper == "" {
 		return nil
 	}
@@ -279,6 +286,9 @@ func (s *Stack) data(base string) (string, error) {
 	options := []string{"lowerdir=" + strings.Join(names, ":")}
 	for _, option := range optionals() {
 		options = append(options, option+"=off")
+	}
+	if s.Label != "" {
+		options = append(options, fmt.Sprintf("context=%q", s.Label))
 	}
 	if s.Upper != "" {
 		upper, err := relative(s.Upper)

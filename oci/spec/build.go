@@ -41,7 +41,8 @@ type ResolvedDevice struct {
 
 // Labels are SELinux contexts. "" sets none.
 type Labels struct {
-	Process, Mount string
+	Process string `json:"process,omitempty"`
+	Mount   string `json:"mount,omitempty"`
 }
 
 // Input is all that Build needs to know. It is only read.

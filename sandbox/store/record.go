@@ -49,6 +49,7 @@ type Record struct {
 	Message    string               `json:"message,omitempty"` // why it is broken
 	NetNS      string               `json:"netNS,omitempty"`   // path; "" on the host's network
 	Network    *Network             `json:"network,omitempty"`
+	Labels     spec.Labels          `json:"labels,omitzero"`
 	ShimPid    int                  `json:"shimPid,omitempty"`
 	Cgroup     string               `json:"cgroup,omitempty"`
 	OwnsCgroup bool                 `json:"ownsCgroup,omitempty"` // nobody else made it
