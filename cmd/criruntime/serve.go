@@ -39,6 +39,7 @@ func runDaemon(ctx context.Context, c *conf.Config) error {
 		return errors.Join(err, d.close())
 	}
 	notify(daemon.SdNotifyReady)
+	settle()
 	logrus.Infof("serving the CRI on %s", c.API.Listen)
 	err = d.server.Serve(ctx)
 	notify(daemon.SdNotifyStopping)
