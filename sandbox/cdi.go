@@ -10,10 +10,21 @@ import (
 // are read anew each time, from the standard directories: few containers have
 // such devices, and drivers may write them at any moment.
 func InjectCDI(s *specs.Spec, devices []string) error {
+	return injectCDI(s, devices, cdi.DefaultSpecDirs)
+}
+
+// injectCDI is InjectCDI with the directories of the specifications. The library
+// panics at a null in them; s is of no use after an error.
+func injectCDI(s *specs.Spec, devices, dirs []string) (err error) {
 	if len(devices) == 0 {
 		return nil
 	}
-	cache, err := cdi.NewCache(cdi.WithAutoRefresh(false))
+	defer func() {
+		if p := recover(); p != nil {
+			err = failure(ErrInvalid, "cannot read the CDI specifications: %v", p)
+		}
+	}()
+	cache, err := cdi.NewCache(cdi.WithAutoRefresh(false), cdi.WithSpecDirs(dirs...))
 	if err != nil {
 		return failure(ErrInvalid, "cannot read the CDI specifications: %w", err)
 	}

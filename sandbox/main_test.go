@@ -3,6 +3,7 @@ package sandbox
 import (
 	"fmt"
 	"os"
+	"os/signal"
 	"runtime"
 	"testing"
 	"time"
@@ -10,6 +11,10 @@ import (
 
 // No test may leave a goroutine behind.
 func TestMain(m *testing.M) {
+	// Fuzzing waits for signals: the goroutine for all of them stays for good.
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, os.Interrupt)
+	signal.Stop(signals)
 	before := runtime.NumGoroutine()
 	code := m.Run()
 	for wait := 0; runtime.NumGoroutine() > before && wait < 500; wait++ {

@@ -48,6 +48,7 @@ var steps = []step{
 	{"unit", "unit tests under the race detector", tests("-race", "-tags", tags, "./...")},
 	{"kernel", "packages on the real kernel", kernelTests},
 	{"seccomp", "the compiler of profiles beside libseccomp", tests("-tags", kernel, "./test/seccomp/...")},
+	{"fuzz", "parsers of outside bytes, each for a moment", fuzz},
 	{"system", "the whole system, bad days and crashes", tests("-tags", kernel, "-timeout", "30m", "./test/system")},
 	{"critest", "the CRI's conformance suite", critest("1", "^TestCritest(OverWebSockets)?$")},
 }
