@@ -164,3 +164,43 @@ func TestCheckpointCut(t *testing.T) {
 	at = count(t, k)
 	eventually(t, "it goes on", func() bool { return count(t, k) > at+3 })
 }
+
+// TestCheckpointAndRest has the shims rest between the steps: before the
+// checkpoint, while a container waits to be restored, which has to wait, and
+// before the end of the restored one.
+func TestCheckpointAndRest(t *testing.T) {
+	criu := criuOf(t)
+	p := newRestingPod(t, 100*time.Millisecond)
+	first := image(t, p.Pid())
+	k := p.run(script("while [ ! -e /tmp/end ]; do sleep 0.05; done; exit 7"))
+	p.rested(first)
+	if err := p.Checkpoint(p.context(), k.create.ID, *criu, func() error { return nil }); err != nil {
+		t.Fatal(err)
+	}
+
+	q := newRestingPod(t, 100*time.Millisecond)
+	r := q.prepare(script("exit 1"))
+	r.create.Restore = criu
+	if _, err := q.Create(q.context(), r.create); err != nil {
+		t.Fatal(err)
+	}
+	first = image(t, q.Pid())
+	time.Sleep(1500 * time.Millisecond) // a connection is kept for one second
+	if image(t, q.Pid()) != first {
+		t.Error("a shim rests that has a container to restore")
+	}
+	if err := q.Start(q.context(), r.create.ID); err != nil {
+		t.Fatal(err)
+	}
+	q.rested(first)
+	info, err := q.Info(q.context())
+	if err != nil || len(info.Containers) != 1 || info.Containers[0].State != oci.StateRunning {
+		t.Fatalf("after the rest: %+v, %v", info, err)
+	}
+	if err := os.WriteFile(filepath.Join("/proc", strconv.Itoa(info.Containers[0].Pid), "root/tmp/end"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if e := q.exit(r.create.ID); e.Code != 7 {
+		t.Errorf("the restored container ended with %+v", e)
+	}
+}
