@@ -48,7 +48,7 @@ func (f *ScmpFilter) AddArch(arch ScmpArch) error {
 			return fmt.Errorf("%s and %s differ in their byte order: %w", a.name, old.name, syscall.EDOM)
 		}
 	}
-	f.architectures = append(f.architectures, &archRules{architecture: a})
+	f.architectures = append(f.architectures, &archRules{a, make([]rule, 0, len(syscalls))})
 	return nil
 }
 

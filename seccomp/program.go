@@ -36,9 +36,6 @@ func (p *program) ret(value uint32) label {
 	if l, ok := p.returns[value]; ok && p.distance(l) <= maxJump {
 		return l
 	}
-	if p.returns == nil {
-		p.returns = make(map[uint32]label)
-	}
 	p.returns[value] = p.emit(unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: value})
 	return p.returns[value]
 }
