@@ -34,7 +34,7 @@ const (
 // maxErrno is the first number that the kernel does not take for an errno.
 const maxErrno = 4095
 
-var returns = map[ScmpAction]uint32{
+var returns = [...]uint32{
 	ActKillThread: retKillThread, ActTrap: retTrap, ActNotify: retNotify, ActErrno: retErrno,
 	ActTrace: retTrace, ActAllow: retAllow, ActLog: retLog, ActKillProcess: retKillProcess,
 }
@@ -55,9 +55,12 @@ func (a ScmpAction) GetReturnCode() int16 {
 
 // ret is the filter's return value for the action.
 func (a ScmpAction) ret() (uint32, error) {
-	r, ok := returns[a&0xffff]
-	value := uint32(a >> 16)
-	if !ok || value != 0 && r != retErrno && r != retTrace || r == retErrno && value >= maxErrno {
+	kind, value := a&0xffff, uint32(a>>16)
+	if kind == ActInvalid || int(kind) >= len(returns) {
+		return 0, fmt.Errorf("there is no action %#x", uint(a))
+	}
+	r := returns[kind]
+	if value != 0 && r != retErrno && r != retTrace || r == retErrno && value >= maxErrno {
 		return 0, fmt.Errorf("there is no action %#x", uint(a))
 	}
 	return r | value, nil

@@ -62,7 +62,9 @@ type architecture struct {
 // x32Bit is set in the numbers of x32, which has amd64's audit value.
 const x32Bit = 0x40000000
 
-var architectures = map[ScmpArch]*architecture{
+// architectures is an array, as are the other tables here: maps would be made
+// whenever the program starts, which it does for every exec.
+var architectures = [...]architecture{
 	ArchX86:         {"x86", 0x40000003, tableX86, false, false, true},
 	ArchAMD64:       {"amd64", 0xc000003e, tableAMD64, true, false, false},
 	ArchX32:         {"x32", 0xc000003e, tableX32, false, false, false},
@@ -83,17 +85,11 @@ var architectures = map[ScmpArch]*architecture{
 	ArchLOONGARCH64: {"loong64", 0xc0000102, tableLOONG64, true, false, false},
 }
 
-// aliases are other names that profiles use.
-var aliases = map[string]ScmpArch{
-	"x86-64": ArchAMD64, "x86_64": ArchAMD64, "x64": ArchAMD64,
-	"aarch64": ArchARM64, "loongarch64": ArchLOONGARCH64,
-}
-
 // native is the architecture that the program was built for.
-var native = map[string]ScmpArch{
-	"386": ArchX86, "amd64": ArchAMD64, "arm": ArchARM, "arm64": ArchARM64, "loong64": ArchLOONGARCH64,
-	"ppc64": ArchPPC64, "ppc64le": ArchPPC64LE, "riscv64": ArchRISCV64, "s390x": ArchS390X,
-}[runtime.GOARCH]
+var native = func() ScmpArch {
+	arch, _ := GetArchFromString(runtime.GOARCH)
+	return arch
+}()
 
 // GetNativeArch returns the architecture that the program was built for.
 func GetNativeArch() (ScmpArch, error) {
@@ -106,13 +102,20 @@ func GetNativeArch() (ScmpArch, error) {
 // GetArchFromString finds an architecture by its name in lower or upper case.
 func GetArchFromString(name string) (ScmpArch, error) {
 	name = strings.ToLower(name)
-	for arch, a := range architectures {
-		if a.name == name {
-			return arch, nil
-		}
+	switch name { // other names, those of GOARCH among them
+	case "386":
+		return ArchX86, nil
+	case "x86-64", "x86_64", "x64":
+		return ArchAMD64, nil
+	case "aarch64":
+		return ArchARM64, nil
+	case "loongarch64":
+		return ArchLOONGARCH64, nil
 	}
-	if arch, ok := aliases[name]; ok {
-		return arch, nil
+	for arch, a := range architectures {
+		if a.name == name && name != "" {
+			return ScmpArch(arch), nil
+		}
 	}
 	return ArchInvalid, fmt.Errorf("there is no architecture %q", name)
 }
@@ -130,8 +133,8 @@ func (a ScmpArch) known() (*architecture, error) {
 	if a == ArchNative {
 		a = native
 	}
-	if known, ok := architectures[a]; ok {
-		return known, nil
+	if int(a) < len(architectures) && architectures[a].name != "" {
+		return &architectures[a], nil
 	}
 	return nil, fmt.Errorf("there is no architecture %#x", uint(a))
 }

@@ -24,7 +24,7 @@ func (a *archRules) add(call *syscallEntry, ret uint32, conditions []ScmpConditi
 	}
 	comparisons := comparisonsOf(conditions, a.wide)
 	if a.multiplex {
-		if part, ok := partOf[call.name]; ok {
+		if part, ok := index().parts[call.name]; ok {
 			number := syscalls[index().byName[part.multiplexer]].number[a.table]
 			selector := ScmpCondition{Op: CompareEqual, Operand1: part.number}.comparison(a.wide)
 			others := slices.DeleteFunc(slices.Clone(comparisons), func(c comparison) bool { return c.argument == 0 })

@@ -26,8 +26,13 @@ const pseudo = -10000
 // link this package never need it.
 var index = sync.OnceValue(func() (i struct {
 	byName   map[string]int
+	parts    map[string]part
 	byNumber map[int32]int // of the native architecture
 }) {
+	i.parts = make(map[string]part, len(parts))
+	for _, p := range parts {
+		i.parts[p.name] = p
+	}
 	column := architectures[native].table
 	i.byName = make(map[string]int, len(syscalls))
 	i.byNumber = make(map[int32]int, len(syscalls))
@@ -58,7 +63,7 @@ func GetSyscallFromNameByArch(name string, arch ScmpArch) (ScmpSyscall, error) {
 		return 0, ErrSyscallDoesNotExist
 	}
 	number := syscalls[row].number[a.table]
-	if number < 0 || a.multiplex && partOf[name].number != 0 {
+	if number < 0 || a.multiplex && index().parts[name].number != 0 {
 		number = pseudo - int32(row)
 	}
 	return ScmpSyscall(number), nil
