@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -85,7 +86,7 @@ func makeRootfs(dir string) error {
 		}
 	}
 	for _, applet := range []string{"sh", "cat", "sleep", "echo", "true", "false", "id", "stty", "ps", "kill",
-		"setsid", "dd", "tail", "seq", "env", "pwd", "head", "wc", "date", "rm", "ls", "tty", "yes", "nohup", "mkfifo"} {
+		"setsid", "dd", "tail", "seq", "env", "pwd", "head", "wc", "date", "rm", "ls", "tty", "yes", "nohup", "mkfifo", "sort"} {
 		if err := os.Link(filepath.Join(dir, "bin/busybox"), filepath.Join(dir, "bin", applet)); err != nil {
 			return err
 		}
@@ -204,21 +205,19 @@ func isV2() bool {
 	return unix.Statfs("/sys/fs/cgroup", &st) == nil && st.Type == unix.CGROUP2_SUPER_MAGIC
 }
 
+// removeCgroups removes a group with all below it, as far as they are empty.
 func removeCgroups(path string) {
-	for _, dir := range cgroupDirs(path) {
-		_ = filepath.WalkDir(dir, func(p string, e os.DirEntry, err error) error {
+	for _, root := range cgroupDirs(path) {
+		var dirs []string
+		_ = filepath.WalkDir(root, func(dir string, e os.DirEntry, err error) error {
 			if err == nil && e.IsDir() {
-				defer os.Remove(p)
-				subs, _ := os.ReadDir(p)
-				for _, s := range subs {
-					if s.IsDir() {
-						removeCgroups(filepath.Join(path, strings.TrimPrefix(filepath.Join(p, s.Name()), dir)))
-					}
-				}
+				dirs = append(dirs, dir)
 			}
 			return nil
 		})
-		os.Remove(dir)
+		for _, dir := range slices.Backward(dirs) {
+			os.Remove(dir)
+		}
 	}
 }
 

@@ -43,7 +43,7 @@ func TestHelperDaemon(t *testing.T) {
 // the container's real exit code, and a log without a gap.
 func TestDaemonKilled(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "pod")
-	cgroup := "/criruntime-test-restart"
+	cgroup := "/criruntime-test-restart-" + itoa(os.Getpid())
 	defer removeCgroups(cgroup)
 	daemon := exec.Command(os.Args[0], "-test.run=^TestHelperDaemon$")
 	daemon.Env = append(os.Environ(), "CRIRUNTIME_TEST_DAEMON="+dir, "CRIRUNTIME_TEST_CGROUP="+cgroup, "CRIRUNTIME_TEST_SHIM="+shimProgram,
