@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -26,7 +27,7 @@ func (m *Manager) ExecSync(ctx context.Context, id string, cmd []string, timeout
 		defer cancel()
 	}
 	result, err := m.execSync(limited, id, cmd)
-	if err != nil && ctx.Err() == nil && limited.Err() != nil {
+	if err != nil && ctx.Err() == nil && (limited.Err() != nil || errors.Is(err, context.DeadlineExceeded)) {
 		return nil, failure(ErrTimeout, "command %q in container %s timed out: it ran for more than %d s and was killed",
 			cmd, id, timeoutSeconds)
 	}
@@ -137,7 +138,9 @@ func (c *container) execProcess(cmd []string, tty bool) ([]byte, error) {
 // started if ctx ends first.
 func (m *Manager) waitExec(ctx context.Context, p oci.Process) (oci.Exit, error) {
 	exit, err := p.Wait(ctx)
-	if err == nil || ctx.Err() == nil {
+	// The shim counts the time too, and may be the first to call it over.
+	over := errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)
+	if err == nil || ctx.Err() == nil && !over {
 		return exit, err
 	}
 	kill, cancel := context.WithTimeout(context.WithoutCancel(ctx), m.times.kill)
@@ -145,7 +148,7 @@ func (m *Manager) waitExec(ctx context.Context, p oci.Process) (oci.Exit, error)
 	if killErr := p.Kill(kill); killErr != nil && !errors.Is(killErr, oci.ErrGone) && !errors.Is(killErr, oci.ErrNotFound) {
 		m.log.WithError(killErr).Warn("a command that should have ended runs on")
 	}
-	return exit, ctx.Err()
+	return exit, cmp.Or(ctx.Err(), err)
 }
 
 // resizing passes a client's terminal sizes on until it is told to stop.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -207,3 +208,26 @@ func newHalfStream(in string) *halfStream         { return &halfStream{in: strin
 func (s *halfStream) Read(p []byte) (int, error)  { return s.in.Read(p) }
 func (s *halfStream) Write(p []byte) (int, error) { return s.out.Write(p) }
 func (s *halfStream) Close() error                { return nil }
+
+// hasty is a command whose shim calls its time over before the daemon does.
+type hasty struct {
+	oci.Process
+	killed bool
+}
+
+func (*hasty) Wait(context.Context) (oci.Exit, error) {
+	return oci.Exit{}, fmt.Errorf("cannot wait: %w", context.DeadlineExceeded)
+}
+
+func (h *hasty) Kill(context.Context) error {
+	h.killed = true
+	return nil
+}
+
+func TestCommandIsKilledWhoeverCallsItsTimeOver(t *testing.T) {
+	m := newWorld(t).manager()
+	p := &hasty{}
+	if _, err := m.waitExec(bg, p); !errors.Is(err, context.DeadlineExceeded) || !p.killed {
+		t.Errorf("killed: %v, %v", p.killed, err)
+	}
+}
