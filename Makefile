@@ -20,10 +20,16 @@ BUILD_SHIM := CGO_ENABLED=1 $(GO) build -buildvcs=false -trimpath -tags seccomp,
 export PATH := $(dir $(GO)):$(PATH):/usr/sbin:/sbin
 export CRIRUNTIME_CACHE := $(CACHE)
 
-.PHONY: build shim checkpoint install uninstall deps tools unit kernel-test critest critest-thrice test e2e e2e-conformance demo bench fmt clean help
+# The adapter is executed for every pod of another runtime, and is the process of
+# its sandbox container.
+BUILD_ADAPTER := CGO_ENABLED=0 $(GO) build -buildvcs=false -trimpath -tags netgo,osusergo,no_grpc -ldflags '-s -w'
+
+.PHONY: build shim checkpoint install uninstall deps tools unit kernel-test critest critest-thrice test e2e e2e-conformance gvisor demo bench fmt clean help
 .DEFAULT_GOAL := build
 
-build: shim checkpoint ## build bin/criruntime, bin/criruntime-shim and bin/criruntime-checkpoint
+build: shim checkpoint ## build bin/criruntime, bin/criruntime-shim, -adapter and -checkpoint
+	@echo "==> building bin/criruntime-adapter"
+	@$(BUILD_ADAPTER) -o bin/criruntime-adapter ./cmd/criruntime-adapter
 	@echo "==> building bin/criruntime ($(VERSION))"
 	@CGO_ENABLED=0 $(BUILD) -o bin/criruntime ./cmd/criruntime
 
@@ -39,6 +45,7 @@ checkpoint: ## build what the shim starts for checkpoints alone (CHECKPOINT: whe
 define FILES
 bin/criruntime                        0755 $(PREFIX)/bin/criruntime
 bin/criruntime-shim                   0755 $(PREFIX)/bin/criruntime-shim
+bin/criruntime-adapter                0755 $(PREFIX)/bin/criruntime-adapter
 bin/criruntime-checkpoint             0755 $(PREFIX)/bin/criruntime-checkpoint
 contrib/systemd/criruntime.service    0644 /lib/systemd/system/criruntime.service
 contrib/man/criruntime.8              0644 $(PREFIX)/share/man/man8/criruntime.8
@@ -94,6 +101,10 @@ e2e: deps tools build ## a real Kubernetes node, from kubectl apply to status (r
 e2e-conformance: e2e ## the node part of Kubernetes' own e2e suite (root)
 	@test/e2e/kubernetes/build.sh $(CACHE) e2e.test
 	@cd test/e2e && $(GO) test -buildvcs=false -tags 'e2e conformance' -count=1 -timeout 120m -v -run TestKubernetesOwnSuite .
+
+gvisor: deps tools build ## pods in gVisor (root; builds it, two minutes of a processor)
+	@test/tools/gvisor.sh $(CACHE)
+	@$(GO) run -buildvcs=false ./test/run gvisor
 
 demo: deps tools build ## a web server pod from nothing, with every step shown (root)
 	@$(GO) run -buildvcs=false ./test/demo

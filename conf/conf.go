@@ -32,11 +32,13 @@ type Config struct {
 	Log        Log        `toml:"log"`
 	Runtime    Runtime    `toml:"runtime"`
 	Containers Containers `toml:"containers"`
-	Image      Image      `toml:"image"`
-	Network    Network    `toml:"network"`
-	Metrics    Metrics    `toml:"metrics"`
-	NRI        NRI        `toml:"nri"`
-	Checkpoint Checkpoint `toml:"checkpoint"`
+	// Runtimes are by handler.
+	Runtimes   map[string]Handler `toml:"runtimes"`
+	Image      Image              `toml:"image"`
+	Network    Network            `toml:"network"`
+	Metrics    Metrics            `toml:"metrics"`
+	NRI        NRI                `toml:"nri"`
+	Checkpoint Checkpoint         `toml:"checkpoint"`
 }
 
 // API is where the daemon serves.
@@ -59,6 +61,7 @@ type Runtime struct {
 	CgroupDriver   string `toml:"cgroup_driver"`
 	Shim           string `toml:"shim"`
 	DefaultHandler string `toml:"default_handler"`
+	Adapter        string `toml:"adapter"`
 	Name           string `toml:"name"`
 	CgroupPrefix   string `toml:"cgroup_prefix"`
 }
@@ -76,6 +79,16 @@ type Containers struct {
 	DeviceOwnershipFromSecurityContext bool     `toml:"device_ownership_from_security_context"`
 	PrivilegedWithoutHostDevices       []string `toml:"privileged_without_host_devices"`
 	ExecCPUAffinity                    string   `toml:"exec_cpu_affinity"`
+}
+
+// Handler is a runtime handler beside the default one.
+type Handler struct {
+	Type       string `toml:"type"` // "" is the default
+	Shim       string `toml:"shim"`
+	Binary     string `toml:"binary"`
+	Root       string `toml:"root"`
+	Config     string `toml:"config"`
+	ConfigType string `toml:"config_type"`
 }
 
 // Image is how images are fetched.

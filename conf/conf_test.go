@@ -27,6 +27,12 @@ func TestReferenceIsComplete(t *testing.T) {
 	}
 	lines := strings.Split(Reference(), "\n")
 	for key := range keys() {
+		if table, name, ok := strings.Cut(key, ".*"); ok {
+			if name != "" && !strings.Contains(Reference(), "\n# "+name[1:]+": ") {
+				t.Errorf("key %s of tables in %s is not documented", name[1:], table)
+			}
+			continue
+		}
 		k := toml.Key(strings.Split(key, "."))
 		if !md.IsDefined(k...) {
 			t.Errorf("key %s is not documented", key)
@@ -109,6 +115,43 @@ func TestDropInsOverrideInLexicalOrder(t *testing.T) {
 		!slices.Equal(c.Network.BinDirs, []string{"/three"}) || c.Network.PluginTimeout != 90*time.Second ||
 		c.State != "/run/criruntime" {
 		t.Errorf("got %+v", c)
+	}
+}
+
+// Tables that users name are overridden key by key as well.
+func TestHandlersOverride(t *testing.T) {
+	path := write(t, map[string]string{
+		"c.toml":             "[runtimes.crun]\nshim = \"/a\"\nbinary = \"crun\"\n[runtimes.gvisor]\nshim = \"io.containerd.runsc.v1\"\n",
+		"c.toml.d/10-a.toml": "[runtimes.crun]\nbinary = \"/b\"\n[runtimes.kata-fc]\nshim = \"/c\"\n",
+	})
+	c, err := Load(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]Handler{
+		"crun": {Shim: "/a", Binary: "/b"}, "gvisor": {Shim: "io.containerd.runsc.v1"}, "kata-fc": {Shim: "/c"},
+	}
+	if !reflect.DeepEqual(c.Runtimes, want) {
+		t.Errorf("got %+v", c.Runtimes)
+	}
+}
+
+func TestHandlerFaults(t *testing.T) {
+	for text, want := range map[string]string{
+		"[runtimes.a]\nbinary = \"crun\"\n":                                                "runtimes.a.shim: must be",
+		"[runtimes.a]\nshim = \"x/y\"\n":                                                   "runtimes.a.shim: must be",
+		"[runtimes.a]\nshim = \"x\"\ntype = \"oci\"\n":                                     ":3: runtimes.a.type: must be one of shim-v2",
+		"[runtimes.a]\nshim = \"x\"\nconfig = \"/y\"\n":                                    "runtimes.a.config_type: must be set",
+		"[runtimes.a]\nshim = \"x\"\nconfig = \"/y\"\nconfig_type = \"z\"\nroot = \"/\"\n": "runtimes.a.config: cannot be set",
+		"[runtimes.a]\nshin = \"x\"\n":                                                     ":2: runtimes.a.shin: unknown key; is runtimes.*.shim meant?",
+		"[runtimes]\na = 3\n":                                                              "runtimes.a: must be a table",
+		"[runtimes.default]\nshim = \"x\"\n":                                               "runtimes.default: must have another name",
+		"[runtimes.\"a.b\"]\nshim = \"x\"\n":                                               "runtimes.a.b: must be named",
+	} {
+		_, err := Load(write(t, map[string]string{"c.toml": text}))
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: error %v, want %q", text, err, want)
+		}
 	}
 }
 

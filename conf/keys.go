@@ -10,7 +10,8 @@ import (
 	"github.com/BurntSushi/toml"
 )
 
-// keys maps every key of the configuration, and every table, to its type.
+// keys maps every key of the configuration, and every table, to its type. In
+// tables that users name, "*" stands for the name.
 func keys() map[string]reflect.Type {
 	out := map[string]reflect.Type{}
 	collect(out, reflect.TypeFor[Config](), "")
@@ -24,7 +25,23 @@ func collect(out map[string]reflect.Type, t reflect.Type, prefix string) {
 		if f.Type.Kind() == reflect.Struct {
 			collect(out, f.Type, key+".")
 		}
+		if f.Type.Kind() == reflect.Map {
+			out[key+".*"] = f.Type.Elem()
+			collect(out, f.Type.Elem(), key+".*.")
+		}
 	}
+}
+
+// keyType finds the type of a key as a user wrote it.
+func keyType(k toml.Key, known map[string]reflect.Type) (reflect.Type, bool) {
+	if len(k) > 1 {
+		if _, named := known[k[0]+".*"]; named {
+			k = slices.Clone(k)
+			k[1] = "*"
+		}
+	}
+	t, ok := known[strings.Join(k, ".")]
+	return t, ok
 }
 
 // mismatch says what the value of the key, which is for a field of type t, has

@@ -4,8 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 
 	"github.com/BurntSushi/toml"
@@ -105,9 +107,9 @@ func (s *source) decode(c *Config) []error {
 	var errs []error
 	for _, k := range md.Keys() {
 		var text string
-		if t, ok := known[k.String()]; ok {
+		if t, ok := keyType(k, known); ok {
 			text = mismatch(k, t, md, values)
-		} else if _, ok := known[k[:len(k)-1].String()]; !ok && len(k) > 1 {
+		} else if _, ok := keyType(k[:len(k)-1], known); !ok && len(k) > 1 {
 			continue // the table itself is reported
 		} else {
 			text = "unknown key"
@@ -122,10 +124,26 @@ func (s *source) decode(c *Config) []error {
 	if len(errs) > 0 {
 		return errs
 	}
+	earlier := maps.Clone(c.Runtimes)
 	if _, err := toml.Decode(s.text, c); err != nil {
 		return []error{s.fault(err)}
 	}
+	for name, h := range earlier {
+		c.Runtimes[name] = s.override(name, h, c.Runtimes[name])
+	}
 	return nil
+}
+
+// override is a handler of an earlier file with the keys that this file sets: the
+// decoder begins tables that users name from nothing.
+func (s *source) override(name string, earlier, now Handler) Handler {
+	from, to := reflect.ValueOf(now), reflect.ValueOf(&earlier).Elem()
+	for i := range from.NumField() {
+		if s.md.IsDefined("runtimes", name, from.Type().Field(i).Tag.Get("toml")) {
+			to.Field(i).Set(from.Field(i))
+		}
+	}
+	return earlier
 }
 
 // fault places an error of the decoder.

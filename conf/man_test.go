@@ -43,7 +43,8 @@ criruntime.toml \- configuration of criruntime
 			comment += strings.TrimPrefix(strings.TrimPrefix(l, "#"), " ") + "\n"
 		case strings.HasPrefix(l, "["):
 			table = strings.Trim(l, "[]")
-			b.WriteString(".SS [" + table + "]\n")
+			b.WriteString(".SS [" + table + "]\n" + roff(comment))
+			comment = ""
 		case l != "":
 			key, value, _ := strings.Cut(l, " = ")
 			b.WriteString(".TP\n.BR " + key + " \" (default " + strings.ReplaceAll(escape(value), `"`, `\(dq`) + ")\"\n" + roff(comment))
@@ -65,6 +66,9 @@ criruntime.toml \- configuration of criruntime
 // roff is text as lines of troff.
 func roff(text string) string {
 	var b strings.Builder
+	if text == "" {
+		return ""
+	}
 	for _, l := range strings.Split(strings.TrimSpace(text), "\n") {
 		l = escape(strings.TrimPrefix(strings.TrimPrefix(l, "#"), " "))
 		if l == "" {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -12,6 +13,9 @@ import (
 
 // maxSocketPath is what fits into a unix socket's address.
 const maxSocketPath = 107
+
+// handlerName is what a RuntimeClass's handler can be: a DNS label.
+var handlerName = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
 
 // fault is a key with a value that cannot be used.
 type fault struct{ key, text string }
@@ -46,6 +50,18 @@ func (c *Config) validate() []fault {
 		v.word("runtime.cgroup_prefix", c.Runtime.CgroupPrefix)
 	}
 	c.Containers.validate(v)
+	if c.Runtime.Adapter == "" || strings.Contains(c.Runtime.Adapter, "/") && !filepath.IsAbs(c.Runtime.Adapter) {
+		v.add("runtime.adapter", "must be an absolute path or a program's name, not %q", c.Runtime.Adapter)
+	}
+	for name, h := range c.Runtimes {
+		v.handler("runtimes."+name, &h)
+		switch {
+		case name == c.Runtime.DefaultHandler:
+			v.add("runtimes."+name, "must have another name than the default handler")
+		case !handlerName.MatchString(name):
+			v.add("runtimes."+name, "must be named with lower-case letters, digits and \"-\", as a RuntimeClass names it")
+		}
+	}
 	v.file("image.registries_conf", c.Image.RegistriesConf)
 	v.file("image.policy", c.Image.Policy)
 	v.file("image.policy_dir", c.Image.PolicyDir)
@@ -119,6 +135,26 @@ func (v *validator) word(key, value string) {
 		return r != '-' && r != '_' && r != '.' && (r < '0' || r > '9') && (r < 'A' || r > 'Z') && (r < 'a' || r > 'z')
 	}) || strings.HasPrefix(value, ".") {
 		v.add(key, "must be made of letters, digits, '-', '_' and '.', not %q", value)
+	}
+}
+
+func (v *validator) handler(key string, h *Handler) {
+	if h.Type != "" {
+		v.oneOf(key+".type", h.Type, "shim-v2")
+	}
+	if h.Shim == "" || strings.Contains(h.Shim, "/") && !filepath.IsAbs(h.Shim) {
+		v.add(key+".shim", "must be an absolute path or a name, not %q", h.Shim)
+	}
+	if strings.Contains(h.Binary, "/") && !filepath.IsAbs(h.Binary) {
+		v.add(key+".binary", "must be an absolute path or a program's name, not %q", h.Binary)
+	}
+	v.file(key+".root", h.Root)
+	v.file(key+".config", h.Config)
+	if (h.Config == "") != (h.ConfigType == "") {
+		v.add(key+".config_type", "must be set together with config")
+	}
+	if h.Config != "" && (h.Binary != "" || h.Root != "") {
+		v.add(key+".config", "cannot be set together with binary or root, which are for containerd-shim-runc-v2")
 	}
 }
 

@@ -222,6 +222,9 @@ func (n *Network) delete(ctx context.Context, l *ledger, e *entry) error {
 	if err != nil {
 		return fmt.Errorf("the recorded configuration is invalid: %w", err)
 	}
+	if err := n.restore(list, e); err != nil {
+		n.log.WithField("pod", e.PodID).WithError(err).Warn("the pod's network may not be taken back whole")
+	}
 	if err := n.cni(l).DelNetworkList(ctx, list, e.runtimeConf()); err != nil {
 		return fmt.Errorf("network %s: %w", list.Name, err)
 	}

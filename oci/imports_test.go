@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -76,16 +77,54 @@ func TestClientLinksNoLibcontainer(t *testing.T) {
 	}
 }
 
+// adapterModules are all that the adapter may link: ttrpc, and containerd's
+// messages without their gRPC side.
+var adapterModules = []string{
+	"github.com/criruntime/criruntime",
+	"github.com/containerd/containerd/api",
+	"github.com/containerd/log",
+	"github.com/containerd/ttrpc",
+	"github.com/containerd/typeurl/v2",
+	"github.com/opencontainers/go-digest",
+	"github.com/opencontainers/image-spec",
+	"github.com/opencontainers/runtime-spec",
+	"github.com/sirupsen/logrus",
+	"golang.org/x/sys",
+	"google.golang.org/genproto/googleapis/rpc",
+	"google.golang.org/grpc",
+	"google.golang.org/protobuf",
+}
+
+func TestAdapterLinksLittle(t *testing.T) {
+	for _, line := range deps(t, "../cmd/criruntime-adapter") {
+		path, module, _ := strings.Cut(line, " ")
+		if module != "" && !slices.Contains(adapterModules, module) {
+			t.Errorf("the adapter links %s of module %s", path, module)
+		}
+		if slices.Contains([]string{"net/http", "crypto/tls", "google.golang.org/grpc", "runtime/cgo"}, path) {
+			t.Errorf("the adapter links %s", path)
+		}
+	}
+}
+
 // deps lists the packages that a package links, each with its module.
 func deps(t *testing.T, pkg string) []string {
 	t.Helper()
 	cmd := exec.Command("go", "list", "-deps", "-f", "{{.ImportPath}} {{with .Module}}{{.Path}}{{end}}", pkg)
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=1", "GOFLAGS=-buildvcs=false -tags=seccomp,netgo,osusergo")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED="+cgo(pkg), "GOFLAGS=-buildvcs=false -tags=seccomp,netgo,osusergo,no_grpc")
 	out, err := cmd.Output()
 	if err != nil {
 		t.Fatal(err)
 	}
 	return strings.Split(strings.TrimSpace(string(out)), "\n")
+}
+
+// cgo is how a program is built: the shim alone needs C.
+func cgo(pkg string) string {
+	if strings.HasSuffix(pkg, "-adapter") {
+		return "0"
+	}
+	return "1"
 }
 
 // shimSize is the limit of the released program, in bytes.

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"syscall"
 	"time"
@@ -40,6 +41,8 @@ type Launcher struct {
 	observe   func(stage string, took, ago time.Duration)
 	program   *os.File // the sealed copy
 	restAfter time.Duration
+	name      string
+	args      []string // beside those that say which pod
 }
 
 var _ Handler = (*Launcher)(nil)
@@ -63,7 +66,7 @@ func NewLauncher(o LauncherOptions) (*Launcher, error) {
 	if observe == nil {
 		observe = func(string, time.Duration, time.Duration) {}
 	}
-	return &Launcher{log: log, observe: observe, program: program, restAfter: o.RestAfter}, nil
+	return &Launcher{log: log, observe: observe, program: program, restAfter: o.RestAfter, name: filepath.Base(path)}, nil
 }
 
 // Close releases the program. Shims run on.
@@ -154,18 +157,9 @@ func (l *Launcher) spawn(dir *podDir, o ShimOptions) (*os.Process, *os.File, err
 		return nil, nil, fmt.Errorf("cannot make a pipe: %v", err)
 	}
 	inherit = append(inherit, theirs)
-	args := []string{"criruntime-shim", "-pod", o.PodID}
-	if l.restAfter > 0 {
-		args = append(args, "-rest-after", l.restAfter.String())
-	}
-	if o.SharedPID {
-		args = append(args, "-shared-pid", "-user-ns", o.UserNS)
-	}
 	cmd := &exec.Cmd{
-		// Named from outside: among the inherited descriptors of the new
-		// process, this number may mean another file.
-		Path:        fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), l.program.Fd()),
-		Args:        args,
+		Path:        l.path(),
+		Args:        l.arguments(o),
 		Dir:         o.Dir,
 		Env:         shimEnv,
 		ExtraFiles:  inherit,
@@ -177,6 +171,31 @@ func (l *Launcher) spawn(dir *podDir, o ShimOptions) (*os.Process, *os.File, err
 	}
 	return cmd.Process, ready, nil
 }
+
+// path names the program from outside: among the inherited descriptors of a new
+// process, its number may mean another file.
+func (l *Launcher) path() string { return fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), l.program.Fd()) }
+
+func (l *Launcher) arguments(o ShimOptions) []string {
+	args := append([]string{l.name, "-pod", o.PodID}, l.args...)
+	if l.restAfter > 0 {
+		args = append(args, "-rest-after", l.restAfter.String())
+	}
+	if o.SharedPID {
+		args = append(args, "-shared-pid")
+	}
+	if o.UserNS != "" {
+		args = append(args, "-user-ns", o.UserNS)
+	}
+	return args
+}
+
+// Traits of pods with criruntime-shim: nothing that other handlers have is
+// needed, and what the machine can do, they can have.
+func (l *Launcher) Traits() Traits { return Traits{UserNamespaces: true, RecursiveReadOnly: true} }
+
+// Clear has nothing to do: what a shim leaves behind, the kernel gives back.
+func (l *Launcher) Clear(context.Context, ShimOptions) error { return nil }
 
 // shimEnv keeps a Go process small that is idle nearly always. GOMAXPROCS is
 // handed on to container processes until their exec by libcontainer.

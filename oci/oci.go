@@ -17,7 +17,30 @@ type Handler interface {
 	// Connect finds the shim that an earlier daemon started for the pod. It
 	// returns ErrGone where that shim no longer runs.
 	Connect(ctx context.Context, o ShimOptions) (Shim, error)
+	// Clear ends and removes what the pod's shim has left that ended without
+	// Shutdown, as far as it is not plainly the kernel's: containers of another
+	// runtime and that runtime's processes. It is idempotent.
+	Clear(ctx context.Context, o ShimOptions) error
+	// Traits say what the handler's pods need, and what they can have.
+	Traits() Traits
 }
+
+// Traits are what handlers differ in.
+type Traits struct {
+	// SandboxRootfs, if not "", is the root filesystem of a container which
+	// such a pod needs beside its own: other runtimes hang all others on it. It
+	// has the pod's id, is created and started first, once the network is there,
+	// runs SandboxCommand, and ends with Shutdown. A shim tells nothing of it;
+	// if it ends before, so does the shim.
+	SandboxRootfs string
+	// UserNamespaces: pods can have their own.
+	UserNamespaces bool
+	// RecursiveReadOnly: mounts can be read-only with all below them.
+	RecursiveReadOnly bool
+}
+
+// SandboxCommand is the command of the container of Traits.SandboxRootfs.
+const SandboxCommand = "/pause"
 
 // ShimOptions say which pod a shim serves.
 type ShimOptions struct {

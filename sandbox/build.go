@@ -231,6 +231,9 @@ func (b *building) buildSpec(ctx context.Context) error {
 	if err := b.adjust(ctx, built); err != nil {
 		return err
 	}
+	if b.p.traits().SandboxRootfs != "" {
+		built.Version = spec.SharedVersion
+	}
 	return writeSpec(b.c.bundle("config.json"), built)
 }
 
@@ -270,6 +273,10 @@ func (c *container) deleteProcess(ctx context.Context) error {
 		_ = s.Signal(call, c.id, sigkill, true)
 		if err := s.Delete(call, c.id); err == nil {
 			return nil
+		}
+	} else if err == nil {
+		if err := c.pod.clearShim(ctx); err != nil {
+			return err
 		}
 	}
 	return c.clearCgroup(ctx)

@@ -16,11 +16,11 @@ import (
 )
 
 // script is a pod's whole life, with every kind of step in it.
-func script(t *testing.T, m *Manager) {
+func script(t *testing.T, m *Manager, handler string) {
 	t.Helper()
 	config := podConfig("a")
 	config.Namespaces.PID = spec.NamespacePod
-	id := must(m.RunPod(bg, config, ""))(t)
+	id := must(m.RunPod(bg, config, handler))(t)
 	c := scriptContainer("c1")
 	ctr := must(m.CreateContainer(bg, id, c))(t)
 	check(t, m.StartContainer(bg, ctr))
@@ -42,6 +42,25 @@ func scriptContainer(name string) spec.Container {
 // operation and starts it again on what is left: each pod is whole or gone, can
 // be used, and leaves nothing.
 func TestCrashAtEveryPoint(t *testing.T) {
+	want := Failpoints()
+	var passed []string
+	for _, handler := range []string{"", "other"} {
+		t.Run("handler "+handler, func(t *testing.T) { passed = append(passed, crashAtEveryPoint(t, handler)...) })
+	}
+	for _, point := range want {
+		if !slices.Contains(passed, point) {
+			t.Errorf("the scripts do not pass %s", point)
+		}
+	}
+	for _, point := range passed {
+		if !slices.Contains(want, point) {
+			t.Errorf("%s is not among the Failpoints", point)
+		}
+	}
+}
+
+// crashAtEveryPoint returns the points that pods of the handler pass.
+func crashAtEveryPoint(t *testing.T, handler string) []string {
 	w := newWorld(t)
 	var mu sync.Mutex
 	crashes := map[string][]*world{}
@@ -51,33 +70,23 @@ func TestCrashAtEveryPoint(t *testing.T) {
 		defer mu.Unlock()
 		crashes[point] = append(crashes[point], c)
 	}
-	script(t, w.manager())
+	script(t, w.manager(), handler)
 	w.expectNothingLeft()
 
-	want := Failpoints()
-	for _, point := range want {
-		if len(crashes[point]) == 0 {
-			t.Errorf("the script does not pass %s", point)
-		}
-	}
-	for point := range crashes {
-		if !slices.Contains(want, point) {
-			t.Errorf("%s is not among the Failpoints", point)
-		}
-	}
 	for _, point := range slices.Sorted(maps.Keys(crashes)) {
 		for i, c := range crashes[point] {
 			t.Run(fmt.Sprintf("%s#%d", point, i), func(t *testing.T) {
 				c.t = t
-				afterCrash(t, c)
+				afterCrash(t, c, handler)
 			})
 		}
 	}
+	return slices.Collect(maps.Keys(crashes))
 }
 
 // afterCrash starts a daemon on a crashed world, retries what a client would,
 // and expects that to work and to leave nothing.
-func afterCrash(t *testing.T, w *world) {
+func afterCrash(t *testing.T, w *world, handler string) {
 	m := w.manager()
 	eventually(t, "garbage is collected", func() bool {
 		select {
@@ -103,7 +112,7 @@ func afterCrash(t *testing.T, w *world) {
 	}
 	config := podConfig("a")
 	config.Namespaces.PID = spec.NamespacePod
-	id := must(m.RunPod(bg, config, ""))(t)
+	id := must(m.RunPod(bg, config, handler))(t)
 	if len(pods) == 1 && pods[0].State == PodReady && id != pods[0].ID {
 		t.Errorf("the retry made pod %s beside %s", id, pods[0].ID)
 	}

@@ -21,6 +21,9 @@ const (
 	stepShm        = "shm"
 	stepShim       = "shim"
 	stepNetwork    = "network"
+	// stepSandbox makes the container that other runtimes need beside the
+	// pod's own; it ends with the shim.
+	stepSandbox = "sandbox"
 	// stepPlugins asks the plugins; its undo tells them that the pod stops.
 	stepPlugins = "plugins"
 	// stepContainers has nothing to do when the pod starts; its undo kills
@@ -58,6 +61,7 @@ func (p *pod) plan() steps.Plan {
 				Do: p.attach, Undo: p.detach, UndoLimit: networkUndoLimit,
 			},
 		},
+		{{Name: stepSandbox, Needs: []string{stepShim}, Skip: p.Pod != nil && p.traits().SandboxRootfs == "", Do: p.startSandbox}},
 		{{Name: stepPlugins, Do: p.tellRun, Undo: p.tellStop}},
 		{
 			{
@@ -176,6 +180,9 @@ func (p *pod) endShim(ctx context.Context) error {
 		if hung := p.m.kernel.killHung(ctx, p.Dir()); hung != nil && err != nil {
 			return hung
 		}
+		if err := p.clearShim(ctx); err != nil {
+			return err
+		}
 	} else {
 		if err := p.stopShim(ctx, s); err != nil {
 			return err
@@ -231,15 +238,17 @@ func (p *pod) stopShim(ctx context.Context, s oci.Shim) error {
 			p.log().WithError(err).WithField("container", id).Debug("the shim does not delete a container")
 		}
 	}
-	if s.Shutdown(polite) == nil {
+	err := s.Shutdown(polite)
+	if err == nil {
 		return nil
 	}
+	p.log().WithError(err).Warn("killing a shim that does not shut down")
 	if err := s.Kill(); err != nil {
 		return fmt.Errorf("cannot kill the pod's shim, process %d: %w", s.Pid(), err)
 	}
 	select {
 	case <-s.Done():
-		return nil
+		return p.clearShim(ctx)
 	case <-ctx.Done():
 		return fmt.Errorf("the pod's shim, process %d, does not end: %w", s.Pid(), ctx.Err())
 	}

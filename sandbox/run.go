@@ -37,8 +37,12 @@ func (m *Manager) RunPod(ctx context.Context, config spec.Pod, handler string) (
 }
 
 func (m *Manager) checkPod(c *spec.Pod, handler string) error {
-	if m.handler(handler) == nil {
+	h := m.handler(handler)
+	if h == nil {
 		return failure(ErrInvalid, "no runtime handler %q is configured", handler)
+	}
+	if err := checkHandler(h, c); err != nil {
+		return failure(ErrInvalid, "%w", err)
 	}
 	if strings.ContainsAny(c.Hostname, "/\x00\n") || len(c.Hostname) > 64 {
 		return failure(ErrInvalid, "%q is not a host name", c.Hostname)

@@ -25,6 +25,8 @@ type machineShim struct {
 	done       chan struct{}
 	containers map[string]*machineContainer
 	listeners  []chan oci.Exit
+
+	sandboxCgroup string // "" without a container of the pod's own
 }
 
 type machineContainer struct {
@@ -36,7 +38,7 @@ type machineContainer struct {
 }
 
 func (s *machineShim) copy(w *world) *machineShim {
-	c := &machineShim{w: w, podID: s.podID, dead: s.dead, done: make(chan struct{}), containers: map[string]*machineContainer{}}
+	c := &machineShim{w: w, podID: s.podID, dead: s.dead, sandboxCgroup: s.sandboxCgroup, done: make(chan struct{}), containers: map[string]*machineContainer{}}
 	c.dir = w.dir + s.w.rel(s.dir)
 	if c.dead {
 		close(c.done)
@@ -106,7 +108,11 @@ func (w *world) container(id string, fn func(*machineContainer)) {
 	w.t.Errorf("the machine has no container %s", id)
 }
 
-type fakeHandler struct{ w *world }
+type fakeHandler struct {
+	w *world
+	// sandboxed: its pods have a container of their own.
+	sandboxed bool
+}
 
 func (h fakeHandler) Start(ctx context.Context, o oci.ShimOptions) (oci.Shim, error) {
 	s := &machineShim{w: h.w, podID: o.PodID, dir: o.Dir, done: make(chan struct{}), containers: map[string]*machineContainer{}}
@@ -132,6 +138,20 @@ func (h fakeHandler) Connect(ctx context.Context, o oci.ShimOptions) (oci.Shim, 
 		return nil, err
 	}
 	return &fakeShim{machineShim: s}, nil
+}
+
+func (h fakeHandler) Clear(ctx context.Context, o oci.ShimOptions) error {
+	return h.w.call(ctx, "clear", func() error {
+		delete(h.w.things, "sandbox "+o.PodID)
+		return nil
+	})
+}
+
+func (h fakeHandler) Traits() oci.Traits {
+	if h.sandboxed {
+		return oci.Traits{SandboxRootfs: "/sandbox"}
+	}
+	return oci.Traits{UserNamespaces: true}
 }
 
 // fakeShim is a connection to a machineShim.
@@ -173,6 +193,10 @@ func (s *fakeShim) Create(ctx context.Context, o oci.CreateOptions) (int, error)
 		var built specs.Spec
 		readJSON(s.w.t, filepath.Join(o.Bundle, "config.json"), &built)
 		s.w.things["cgroup "+built.Linux.CgroupsPath] = true
+		if o.ID == s.podID {
+			s.w.things["sandbox "+o.ID], s.sandboxCgroup = true, built.Linux.CgroupsPath
+			return nil
+		}
 		s.containers[o.ID] = &machineContainer{id: o.ID, bundle: o.Bundle, cgroup: built.Linux.CgroupsPath, state: oci.StateCreated}
 		return nil
 	})
@@ -180,6 +204,9 @@ func (s *fakeShim) Create(ctx context.Context, o oci.CreateOptions) (int, error)
 
 func (s *fakeShim) Start(ctx context.Context, id string) error {
 	return s.ask(ctx, "start", func() error {
+		if id == s.podID && s.w.things["sandbox "+id] {
+			return nil
+		}
 		c, err := s.find(id)
 		if err != nil {
 			return err
@@ -283,6 +310,8 @@ func (s *fakeShim) Shutdown(ctx context.Context) error {
 			return fmt.Errorf("the shim has %d containers", len(s.containers))
 		}
 		s.die()
+		delete(s.w.things, "sandbox "+s.podID)
+		delete(s.w.things, "cgroup "+s.sandboxCgroup)
 		return nil
 	})
 }

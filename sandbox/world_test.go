@@ -101,7 +101,7 @@ func (w *world) tryManager() (*Manager, error) {
 	m, err := New(context.Background(), Options{
 		State: filepath.Join(w.dir, "state"), Root: w.dir, NetNSDir: filepath.Join(w.dir, "netns"),
 		Images: fakeImages{w}, Network: fakeNetwork{w},
-		Handlers:       map[string]oci.Handler{"default": fakeHandler{w}},
+		Handlers:       map[string]oci.Handler{"default": fakeHandler{w: w}, "other": fakeHandler{w: w, sandboxed: true}},
 		DefaultHandler: "default",
 		Host:           &spec.Host{CgroupV2: true, Controllers: []string{"cpu", "memory"}, Capabilities: []string{"CAP_CHOWN", "CAP_KILL"}},
 		Cgroups:        fakeDriver{w},

@@ -33,11 +33,12 @@ type parts struct {
 	images  *image.Store
 	policy  spec.Policy
 	cgroups cgroup.Driver
-	shims   *oci.Launcher
-	helper  string   // the program for checkpoints, beside the shim's
-	plugins *nri.NRI // nil: off
-	pods    *sandbox.Manager
-	server  *server.Server
+	// handlers are the ways to run pods, by name.
+	handlers map[string]oci.Handler
+	helper   string   // the program for checkpoints, beside the shim's
+	plugins  *nri.NRI // nil: off
+	pods     *sandbox.Manager
+	server   *server.Server
 	// closers undo what was done so far, last first.
 	closers []func() error
 }
@@ -53,6 +54,7 @@ func assemble(ctx context.Context, c *conf.Config) (*parts, error) {
 		d.openNetwork,
 		d.openImages,
 		d.openShims,
+		d.openRuntimes,
 		d.openPlugins,
 		d.openPods,
 		d.startPlugins,
@@ -158,11 +160,12 @@ func (d *parts) openShims(context.Context) error {
 		return err
 	}
 	d.helper = filepath.Join(filepath.Dir(path), checkpointProgram)
-	d.shims, err = oci.NewLauncher(oci.LauncherOptions{
+	shims, err := oci.NewLauncher(oci.LauncherOptions{
 		ShimPath: path, Observe: d.metrics.stage, Log: logrus.WithField("part", "oci"),
 	})
 	if err == nil {
-		d.onClose(d.shims.Close)
+		d.onClose(shims.Close)
+		d.handlers = map[string]oci.Handler{d.conf.Runtime.DefaultHandler: shims}
 	}
 	return err
 }
@@ -200,7 +203,7 @@ func (d *parts) openPods(ctx context.Context) (err error) {
 		Root:           d.conf.Root,
 		Images:         d.images,
 		Network:        d.network,
-		Handlers:       map[string]oci.Handler{d.conf.Runtime.DefaultHandler: d.shims},
+		Handlers:       d.handlers,
 		DefaultHandler: d.conf.Runtime.DefaultHandler,
 		Host:           d.machine,
 		Policy:         d.policy,
@@ -239,10 +242,7 @@ func (d *parts) openServer(context.Context) error {
 		Name:           d.conf.Runtime.Name,
 		Version:        versionText(),
 		SystemdCgroups: d.cgroups.Name() == "systemd",
-		Handlers: map[string]server.HandlerFeatures{d.conf.Runtime.DefaultHandler: {
-			RecursiveReadOnlyMounts: d.machine.RecursiveReadOnly.Yes(),
-			UserNamespaces:          d.userNamespaces(),
-		}},
+		Handlers:       d.handlerFeatures(),
 		DefaultHandler: d.conf.Runtime.DefaultHandler,
 		Features: server.Features{
 			SupplementalGroupsPolicy:  true,
@@ -263,6 +263,19 @@ func (d *parts) openServer(context.Context) error {
 		d.onClose(d.server.Close)
 	}
 	return err
+}
+
+// handlerFeatures are what both the handler and the machine can do.
+func (d *parts) handlerFeatures() map[string]server.HandlerFeatures {
+	features := map[string]server.HandlerFeatures{}
+	for name, h := range d.handlers {
+		t := h.Traits()
+		features[name] = server.HandlerFeatures{
+			RecursiveReadOnlyMounts: t.RecursiveReadOnly && d.machine.RecursiveReadOnly.Yes(),
+			UserNamespaces:          t.UserNamespaces && d.userNamespaces(),
+		}
+	}
+	return features
 }
 
 // userNamespaces says whether pods can have their own: that takes the kernel's

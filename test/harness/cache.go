@@ -48,13 +48,14 @@ func Ready() error {
 	}
 	for _, path := range []string{
 		Tool("registry"), Tool("crictl"), Tool("criu"), Tool("nonewprivs"),
+		Tool("containerd-shim-runc-v2"), Tool("runc"),
 		filepath.Join(Cache(), "cni", "bridge"), filepath.Join(Cache(), "debian", "bin", "busybox"),
 	} {
 		if _, err := os.Stat(path); err != nil {
 			return fmt.Errorf("cannot find %s: run make deps tools first", path)
 		}
 	}
-	for _, name := range []string{"criruntime", "criruntime-shim", "criruntime-checkpoint"} {
+	for _, name := range []string{"criruntime", "criruntime-shim", "criruntime-adapter", "criruntime-checkpoint"} {
 		if _, err := os.Stat(filepath.Join(Source(), "bin", name)); err != nil {
 			return fmt.Errorf("cannot find bin/%s: run make build first", name)
 		}

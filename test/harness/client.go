@@ -18,6 +18,8 @@ import (
 type Client struct {
 	Runtime cri.RuntimeServiceClient
 	Images  cri.ImageServiceClient
+	// Handler is the runtime handler of the pods that RunPod runs.
+	Handler string
 	node    *Node
 	conn    *grpc.ClientConn
 }
@@ -98,7 +100,7 @@ func (c *Client) Pull(ctx context.Context, ref string) (string, error) {
 
 // RunPod runs a pod sandbox and gives its id.
 func (c *Client) RunPod(ctx context.Context, config *cri.PodSandboxConfig) (string, error) {
-	r, err := c.Runtime.RunPodSandbox(ctx, &cri.RunPodSandboxRequest{Config: config})
+	r, err := c.Runtime.RunPodSandbox(ctx, &cri.RunPodSandboxRequest{Config: config, RuntimeHandler: c.Handler})
 	return r.GetPodSandboxId(), err
 }
 

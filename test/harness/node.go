@@ -68,7 +68,7 @@ func NewNode(o NodeOptions) (*Node, error) {
 	}
 	files := map[string]string{
 		"criruntime.toml": fmt.Sprintf(nodeConf, n.Root(), n.State(), n.Socket(),
-			filepath.Join(Source(), "bin", "criruntime-shim"), o.Runtime, n.path("registries.conf"), n.path("policy.json"),
+			filepath.Join(Source(), "bin", "criruntime-shim"), filepath.Join(Source(), "bin", "criruntime-adapter"), o.Runtime, n.path("registries.conf"), n.path("policy.json"),
 			n.path("cni"), bins, n.NRI()) + o.Config,
 		"cni/10-test.conflist": fmt.Sprintf(nodeNetwork, n.Name, o.Plugins, n.Name, n.Leases(), n.Subnet),
 		"registries.conf":      registriesConf(o.Registry) + o.Registries,
@@ -325,6 +325,7 @@ listen = %q
 level = "debug"
 [runtime]
 shim = %q
+adapter = %q
 %s
 [image]
 registries_conf = %q

@@ -55,6 +55,7 @@ var steps = []step{
 
 // more are checks that "all" leaves out.
 var more = []step{
+	{"gvisor", "pods in gVisor", tests("-tags", kernel+",gvisor", "-run", "^TestGVisor$", "./test/system")},
 	{"critest-thrice", "the CRI's conformance suite in three orders", critest("3", "^TestCritest$")},
 	{"critest-parallel", "the CRI's conformance suite, several specs at the same time", critest("1", "^TestCritestInParallel$")},
 }

@@ -128,6 +128,11 @@ func start(t *testing.T, options ...func(*harness.NodeOptions)) *world {
 	for _, option := range options {
 		option(&o)
 	}
+	if handler != "" {
+		for _, runtime := range otherRuntimes {
+			o.Config += runtime(t)
+		}
+	}
 	n, err := harness.NewNode(o)
 	must(t, err)
 	w := &world{Node: n, t: t}
@@ -153,6 +158,7 @@ func start(t *testing.T, options ...func(*harness.NodeOptions)) *world {
 	must(t, n.Start(w.ctx))
 	w.Client, err = n.Client()
 	must(t, err)
+	w.Client.Handler = handler
 	return w
 }
 
@@ -175,6 +181,8 @@ func (w *world) settle() {
 		Trees:  []string{w.State(), w.Root()},
 		// What the first pod makes for all that follow.
 		Ignore: []string{
+			"file " + filepath.Join(w.State(), "runtimes"), "file " + filepath.Join(w.State(), "runtimes", handler),
+			"file " + filepath.Join(w.State(), "runtimes", handler, "k8s.io"),
 			"file " + filepath.Join(w.State(), "pods"), "file " + filepath.Join(w.Root(), "cni"),
 			"file " + filepath.Join(w.Root(), "cni/results"), fmt.Sprintf("link %s (bridge) in bridge %q", w.Name, ""),
 		},

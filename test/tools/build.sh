@@ -13,6 +13,9 @@ registry=v3.1.2
 staticcheck=v0.8.2
 criu=4.1.1
 criu_sha256=f80a66cb3726bb2116266d4759ce3bcbfab7abdb6b6d430bf20dd41911717afe
+# The shim and the runtime that the tests of other runtime handlers drive.
+containerd=v2.4.2
+runc=v1.5.2
 digest=$(sed -n 's/^const CritestDigest = "\(.*\)"/\1/p' "$here/../fixtures/catalogue.go")
 
 export GOFLAGS=-buildvcs=false CGO_ENABLED=0
@@ -69,6 +72,14 @@ install_cni() {
 
 install_staticcheck() { GOBIN="$cache/tools" go install -trimpath -ldflags '-s -w' "honnef.co/go/tools/cmd/staticcheck@$staticcheck"; }
 
+install_containerd_shim() {
+	GOBIN="$cache/tools" go install -trimpath -ldflags '-s -w' "github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2@$containerd"
+}
+
+install_runc() {
+	CGO_ENABLED=1 GOBIN="$cache/tools" go install -trimpath -ldflags '-s -w' -tags seccomp "github.com/opencontainers/runc@$runc"
+}
+
 build_nonewprivs() { (cd "$here/../fixtures/nonewprivs" && build -o "$cache/tools/nonewprivs" .); }
 
 # Debian 12's own CRIU does not know the vDSO of kernels from 6.13; this is the
@@ -93,3 +104,5 @@ once ginkgo "$cri_tools" build_ginkgo
 once criu "$criu" build_criu
 once nonewprivs v1 build_nonewprivs
 once staticcheck "$staticcheck" install_staticcheck
+once containerd-shim "$containerd" install_containerd_shim
+once runc "$runc" install_runc

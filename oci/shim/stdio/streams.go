@@ -23,6 +23,8 @@ type Streams struct {
 	Once, Terminal bool
 	Stdout         *Output // nil until there is one
 	Stderr         *Output // nil with a terminal
+	// StdinEnded, if set, is called when the container's input has ended.
+	StdinEnded func()
 
 	drained chan struct{} // closed once all output has been carried
 
@@ -111,9 +113,14 @@ func (s *Streams) Abandon() {
 // comes from, too, and stays.
 func (s *Streams) CloseStdin() {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.stdin != nil && !(s.Terminal && s.Stdout != nil && s.Stdout.src == s.stdin) {
-		s.stdin.Close()
-	}
+	stdin := s.stdin
 	s.stdin = nil
+	s.mu.Unlock()
+	if stdin == nil || s.Terminal && s.Stdout != nil && s.Stdout.src == stdin {
+		return
+	}
+	stdin.Close()
+	if s.StdinEnded != nil {
+		s.StdinEnded()
+	}
 }

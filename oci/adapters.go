@@ -1,0 +1,111 @@
+package oci
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"time"
+)
+
+// clearTimeout bounds Clear where the caller's context does not: it runs another
+// runtime's programs for each container.
+const clearTimeout = time.Minute
+
+// Runtime is another runtime's shim, any program of containerd's runtime v2, and
+// what it is told. Package oci/adapter has the meaning of each field.
+type Runtime struct {
+	Shim       string `json:"shim"`
+	Binary     string `json:"binary,omitempty"`
+	Root       string `json:"root,omitempty"`
+	Config     string `json:"config,omitempty"`
+	ConfigType string `json:"configType,omitempty"`
+}
+
+// Adapters are the handlers whose pods are run by other runtimes' shims. Each
+// pod has a criruntime-adapter, which this package launches like its own shim.
+type Adapters struct {
+	launcher *Launcher
+	rootfs   string
+}
+
+// NewAdapters copies the adapter's program into memory, as NewLauncher does, and
+// makes the root filesystem of sandbox containers, which holds nothing but that
+// program, in the directory rootfs. It must be on a file system that programs
+// can be executed from.
+func NewAdapters(o LauncherOptions, rootfs string) (*Adapters, error) {
+	l, err := NewLauncher(o)
+	if err != nil {
+		return nil, err
+	}
+	if err := makeSandboxRootfs(rootfs, l.path()); err != nil {
+		l.Close()
+		return nil, fmt.Errorf("cannot make the root filesystem of sandbox containers: %w", err)
+	}
+	return &Adapters{launcher: l, rootfs: rootfs}, nil
+}
+
+// Close releases the program. Adapters run on.
+func (a *Adapters) Close() error { return a.launcher.Close() }
+
+// makeSandboxRootfs replaces the program if it is another one: sandbox containers
+// that run keep theirs.
+func makeSandboxRootfs(dir, program string) error {
+	for _, name := range []string{"proc", "dev", "sys", "etc"} {
+		if err := os.MkdirAll(filepath.Join(dir, name), 0o755); err != nil {
+			return err
+		}
+	}
+	want, err := os.ReadFile(program)
+	if err != nil {
+		return err
+	}
+	path := filepath.Join(dir, SandboxCommand)
+	if have, err := os.ReadFile(path); err == nil && bytes.Equal(have, want) {
+		return nil
+	}
+	if err := os.WriteFile(path+".new", want, 0o755); err != nil {
+		return err
+	}
+	return os.Rename(path+".new", path)
+}
+
+// Handler is the handler of one runtime.
+func (a *Adapters) Handler(r Runtime) (Handler, error) {
+	text, err := json.Marshal(r)
+	if err != nil {
+		return nil, fmt.Errorf("cannot describe the runtime %s: %w", r.Shim, err)
+	}
+	l := *a.launcher
+	l.args = []string{"-runtime", string(text)}
+	return &adapted{Launcher: &l, rootfs: a.rootfs}, nil
+}
+
+// adapted is the handler of another runtime.
+type adapted struct {
+	*Launcher
+	rootfs string
+}
+
+// Traits of pods of another runtime.
+func (h *adapted) Traits() Traits { return Traits{SandboxRootfs: h.rootfs} }
+
+// Clear runs the adapter's program once more.
+func (h *adapted) Clear(ctx context.Context, o ShimOptions) error {
+	if _, err := os.Stat(o.Dir); errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, clearTimeout)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, h.path())
+	cmd.Args = append(h.arguments(o), "-clear")
+	cmd.Dir, cmd.Env = o.Dir, shimEnv
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("cannot remove what the adapter of pod %s has left: %v: %s", o.PodID, err, bytes.TrimSpace(out))
+	}
+	return nil
+}
