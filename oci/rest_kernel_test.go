@@ -49,6 +49,10 @@ func TestRest(t *testing.T) {
 	idle := p.run()
 	p.rested(first)
 	second := image(t, pid)
+	// The least Go program has 930 KiB; a shim that has made a container, 1,950.
+	if kib := smaps(t, pid, "Anonymous"); kib > 1500 {
+		t.Errorf("the shim keeps %v KiB", kib)
+	}
 	info, err := p.Info(p.context())
 	if err != nil || info.Pid != pid || len(info.Containers) != 2 || info.Containers[0].State != oci.StateRunning {
 		t.Fatalf("after the rest: %+v, %v", info, err)
