@@ -107,18 +107,19 @@ func (c *container) exit(e oci.Exit, reason, message string) {
 	})
 }
 
-// sweep takes away what an ended container left running and its cgroup, if its
-// shim lives. It is only early: the container's removal does it again.
+// sweep takes away what an ended container left running and its cgroup. It is
+// only early: the container's removal does it again, which comes late where a
+// kubelet keeps the container for its log.
 func (c *container) sweep() {
-	s := c.pod.connection()
-	if s == nil {
-		return
-	}
 	ctx, cancel := context.WithTimeout(c.pod.m.ctx, c.pod.m.times.shim)
 	defer cancel()
-	err := s.Signal(ctx, c.id, sigkill, true)
-	if err == nil {
-		err = s.Delete(ctx, c.id)
+	var err error
+	if s := c.pod.connection(); s != nil {
+		if err = s.Signal(ctx, c.id, sigkill, true); err == nil {
+			err = s.Delete(ctx, c.id)
+		}
+	} else if err = c.pod.m.kernel.cgroupKill(ctx, c.cgroup()); err == nil {
+		err = c.pod.m.kernel.cgroupRemove(ctx, c.cgroup())
 	}
 	if err != nil && !errors.Is(err, oci.ErrGone) && !errors.Is(err, oci.ErrNotFound) {
 		c.log().WithError(err).Debug("an exited container is not swept yet")
