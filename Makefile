@@ -94,9 +94,8 @@ test: deps tools build ## everything: the above, the whole system, crashes and l
 e2e: deps tools build ## a real Kubernetes node, from kubectl apply to status (root)
 	@echo "==> Kubernetes"
 	@test/e2e/kubernetes/build.sh $(CACHE)
-	@test/e2e/kubernetes/build.sh $(CACHE) agnhost
 	@$(GO) build -buildvcs=false -trimpath -o $(CACHE)/tools/test-registry ./test/registry
-	@cd test/e2e && $(GO) test -buildvcs=false -tags e2e -count=1 -timeout 60m -v .
+	@cd test/e2e && exec $(GO) test -buildvcs=false -tags e2e -count=1 -timeout 60m -parallel 8 -v .
 
 e2e-conformance: e2e ## the node part of Kubernetes' own e2e suite (root)
 	@test/e2e/kubernetes/build.sh $(CACHE) e2e.test

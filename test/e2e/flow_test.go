@@ -14,6 +14,7 @@ import (
 
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/criruntime/criruntime/test/e2e/cluster"
 )
@@ -21,7 +22,11 @@ import (
 // TestFromApplyToStatusAndBack follows one pod through the ten steps of its
 // way, each seen at the component that takes it.
 func TestFromApplyToStatusAndBack(t *testing.T) {
-	u := begin(t)
+	u := alone(t)
+	events, err := node.Runtime.CRI.GetContainerEvents(u.ctx, &cri.GetEventsRequest{})
+	u.must(err)
+	_, err = events.Header() // from now on none is missed
+	u.must(err)
 	applied := time.Now()
 	// 1. kubectl hands the pod to the apiserver.
 	u.apply(pod("flow", "containers: ["+shell("main", "echo it runs; sleep 1000", "imagePullPolicy: Always")+"]"))
@@ -32,6 +37,7 @@ func TestFromApplyToStatusAndBack(t *testing.T) {
 	u.must(err)
 	u.stepScheduling(p, versions)
 	sandbox := u.stepKubelet(p)
+	u.stepNetwork(events, sandbox)
 	u.stepProcess(p, sandbox)
 	u.stepStatus(p, versions[len(versions)-1], sandbox)
 }
@@ -46,7 +52,7 @@ func (u *user) stepScheduling(p *v1.Pod, versions []*v1.Pod) {
 	if n := versions[1].Spec.NodeName; n != cluster.NodeName {
 		u.Errorf("etcd's second version of the pod is bound to %q, want %s", n, cluster.NodeName)
 	}
-	u.eventually(10*time.Second, func(ctx context.Context) error {
+	u.eventually(func(ctx context.Context) error {
 		events, err := node.Client.CoreV1().Events(u.ns).List(ctx, metav1.ListOptions{FieldSelector: "reason=Scheduled,involvedObject.name=" + p.Name})
 		if err == nil && (len(events.Items) != 1 || events.Items[0].ReportingController != "default-scheduler") {
 			err = fmt.Errorf("the scheduler has reported %d bindings", len(events.Items))
@@ -79,6 +85,27 @@ func (u *user) stepKubelet(p *v1.Pod) string {
 		u.Errorf("the kubelet asked for %v, want %s", order, want)
 	}
 	return sandboxes[0].Id
+}
+
+// stepNetwork is that the pod had its address before its container was there,
+// as the runtime has reported both.
+func (u *user) stepNetwork(events cri.RuntimeService_GetContainerEventsClient, sandbox string) {
+	u.Helper()
+	address := ""
+	for {
+		e, err := events.Recv()
+		u.must(err)
+		switch s := e.PodSandboxStatus; {
+		case s.GetId() != sandbox: // another pod's
+		case e.ContainerId != sandbox:
+			if e.ContainerEventType != cri.ContainerEventType_CONTAINER_CREATED_EVENT || address == "" {
+				u.Errorf("the container's first event is %s, the pod's address was %q before it", e.ContainerEventType, address)
+			}
+			return
+		case s.Network.GetIp() != "":
+			address = s.Network.Ip
+		}
+	}
 }
 
 // stepProcess is 8. the process in the pod's namespaces and 9. in the cgroup
@@ -121,7 +148,7 @@ func (u *user) stepStatus(p, stored *v1.Pod, sandbox string) {
 	if !strings.HasPrefix(c.ContainerID, "criruntime://") || !strings.Contains(c.ImageID, "@sha256:") {
 		u.Errorf("the status names container %q and image %q", c.ContainerID, c.ImageID)
 	}
-	u.eventually(10*time.Second, func(ctx context.Context) error {
+	u.eventually(func(ctx context.Context) error {
 		versions, err := history(ctx, u.ns, p.Name)
 		if err != nil {
 			return err

@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/criruntime/criruntime/test/e2e/cluster"
 )
 
@@ -31,6 +33,10 @@ func suite(m *testing.M) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	running = ctx
+	// The go command dies of a signal without passing it on.
+	if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(syscall.SIGTERM), 0, 0, 0); err != nil {
+		panic(err)
+	}
 	began := time.Now()
 	var err error
 	if node, err = cluster.Start(ctx, options()); err != nil {
@@ -38,13 +44,17 @@ func suite(m *testing.M) int {
 		return 1
 	}
 	progress("the cluster is ready, logs are in %s", node.Dir)
-	done := make(chan int)
+	done := make(chan int, 1)
 	go func() { done <- m.Run() }()
 	code := 1
 	select {
 	case code = <-done:
 	case <-ctx.Done():
 		progress("interrupted")
+		select { // every check fails now; none is to touch the cluster while it ends
+		case <-done:
+		case <-time.After(time.Minute):
+		}
 	}
 	if node.Keep = code != 0; node.Keep {
 		progress("the logs stay in %s", node.Dir)

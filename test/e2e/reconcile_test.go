@@ -23,7 +23,7 @@ func sleeper(name string) string {
 func TestAContainerThatCrashesIsRestartedWithBackOff(t *testing.T) {
 	u := begin(t)
 	u.apply(pod("crash", "containers: ["+shell("main", "echo run at $(date +%s%N); exit 7")+"]"))
-	u.await("crash", 90*time.Second, func(p *v1.Pod) error {
+	u.await("crash", func(p *v1.Pod) error {
 		c := container(p, "main")
 		if c.RestartCount >= 2 && c.State.Waiting != nil && c.State.Waiting.Reason == "CrashLoopBackOff" {
 			return nil
@@ -46,7 +46,7 @@ func TestAContainerKilledOnTheHostIsRestarted(t *testing.T) {
 	u.ready("kill")
 	before := u.running("kill", "main")
 	u.must(syscall.Kill(u.pid(before.Id), syscall.SIGKILL))
-	p := u.await("kill", time.Minute, restarted(1))
+	p := u.await("kill", restarted(1))
 	last := container(p, "main").LastTerminationState.Terminated
 	if last == nil || last.ExitCode != 137 {
 		u.Errorf("the last termination state is %+v, want exit code 137", last)
@@ -60,26 +60,11 @@ func TestADeletedPodLeavesNothing(t *testing.T) {
 	u := begin(t)
 	u.apply(sleeper("gone"))
 	u.ready("gone")
-	pid := u.pid(u.running("gone", "main").Id)
-	sandbox := u.sandboxes("gone")[0].Id
-	_, shim, netns := u.inspectPod(sandbox)
+	had := u.remains("gone")
 	u.delete("gone")
-	if syscall.Kill(pid, 0) == nil {
-		u.Errorf("process %d of the deleted pod lives", pid)
-	}
-	// The kubelet collects the pod's remains once a minute.
-	u.eventually(150*time.Second, func(ctx context.Context) error {
-		if left := u.sandboxes("gone"); len(left) > 0 {
-			return fmt.Errorf("the runtime still has pod %s in state %s", left[0].Id, left[0].State)
-		}
-		return nil
-	})
-	if syscall.Kill(shim, 0) == nil {
-		u.Errorf("shim %d of the deleted pod lives", shim)
-	}
-	if err := syscall.Access(netns, 0); err == nil {
-		u.Errorf("the network namespace %s is left", netns)
-	}
+	u.eventually(had.ended)
+	// The kubelet collects the pod's record once a minute.
+	u.eventually(had.gone)
 }
 
 func TestAPodDestroyedBehindTheKubeletsBackIsRecreated(t *testing.T) {
@@ -97,7 +82,7 @@ func TestAPodDestroyedBehindTheKubeletsBackIsRecreated(t *testing.T) {
 // recreated waits until a pod runs in another sandbox than the old one.
 func (u *user) recreated(name, old string) {
 	u.Helper()
-	u.eventually(2*time.Minute, func(ctx context.Context) error {
+	u.eventually(func(ctx context.Context) error {
 		p, err := node.Client.CoreV1().Pods(u.ns).Get(ctx, name, metav1.GetOptions{})
 		if err != nil {
 			return err
@@ -109,11 +94,11 @@ func (u *user) recreated(name, old string) {
 		}
 		return fmt.Errorf("pod %s has no new sandbox: %s", name, states(p))
 	})
-	u.prints(10*time.Second, "yes", "exec", name, "--", "echo", "yes")
+	u.prints("yes", "exec", name, "--", "echo", "yes")
 }
 
 func TestTheRuntimeIsKilledAndContainersRunOn(t *testing.T) {
-	u := begin(t)
+	u := alone(t)
 	u.apply(sleeper("survivor"), pod("writer", "containers: ["+shell("main", "i=0; while true; do echo line $i; i=$((i+1)); sleep 0.05; done")+"]"))
 	u.ready("survivor")
 	u.ready("writer")
@@ -143,13 +128,13 @@ func TestTheRuntimeIsKilledAndContainersRunOn(t *testing.T) {
 }
 
 func TestAContainerThatExitsWhileTheRuntimeIsDownKeepsItsExitCode(t *testing.T) {
-	u := begin(t)
+	u := alone(t)
 	u.apply(pod("brief", "restartPolicy: Never\ncontainers: ["+shell("main", "echo began; while [ ! -e /tmp/go ]; do sleep 0.1; done; echo done; exit 7")+"]"))
 	u.ready("brief")
 	pid := u.pid(u.running("brief", "main").Id)
 	u.kubectl("exec", "brief", "--", "sh", "-c", "(sleep 2; touch /tmp/go) >/dev/null 2>&1 &")
 	u.must(node.Runtime.Kill())
-	u.eventually(20*time.Second, func(context.Context) error {
+	u.eventually(func(context.Context) error {
 		if syscall.Kill(pid, 0) == nil {
 			return fmt.Errorf("process %d still runs", pid)
 		}
@@ -164,7 +149,7 @@ func TestAContainerThatExitsWhileTheRuntimeIsDownKeepsItsExitCode(t *testing.T) 
 }
 
 func TestTheKubeletIsRestartedAndContainersRunOn(t *testing.T) {
-	u := begin(t)
+	u := alone(t)
 	u.apply(sleeper("steady"))
 	id := container(u.ready("steady"), "main").ContainerID
 	u.must(node.Kubelet.Restart(u.ctx, nil))
@@ -179,30 +164,25 @@ func TestAKilledShimTakesItsPodAndTheKubeletMakesItAnew(t *testing.T) {
 	u := begin(t)
 	u.apply(sleeper("shimless"))
 	u.ready("shimless")
-	pid := u.pid(u.running("shimless", "main").Id)
-	old := u.sandboxes("shimless")[0].Id
-	_, shim, netns := u.inspectPod(old)
-	u.must(syscall.Kill(shim, syscall.SIGKILL))
-	u.recreated("shimless", old)
-	u.eventually(10*time.Second, func(context.Context) error {
-		if syscall.Kill(pid, 0) == nil {
-			return fmt.Errorf("process %d of the pod without a shim lives", pid)
-		}
-		return nil
-	})
-	if err := syscall.Access(netns, 0); err == nil {
-		u.Errorf("the network namespace %s is left", netns)
-	}
+	u.prints("began", "logs", "shimless")
+	had := u.remains("shimless")
+	u.must(syscall.Kill(had.processes[0], syscall.SIGKILL))
+	u.recreated("shimless", had.sandbox)
+	u.eventually(had.ended)
 	// The kubelet keeps the dead container for "kubectl logs --previous".
 	u.has(u.kubectl("logs", "shimless", "--previous"), "began")
+	again := u.remains("shimless")
+	u.delete("shimless")
+	u.eventually(had.gone)
+	u.eventually(again.gone)
 }
 
 func TestADrainedNodeRunsNothingAndThenTakesPodsAgain(t *testing.T) {
-	u := begin(t)
+	u := alone(t)
 	u.apply(deployment("web", 2, "containers: ["+shell("main", "sleep 10000")+"]"))
 	u.rolledOut("deployment/web")
 	t.Cleanup(func() { u.kubectl("uncordon", "127.0.0.1") })
-	u.kubectl("drain", "127.0.0.1", "--ignore-daemonsets", "--delete-emptydir-data", "--timeout=90s")
+	u.kubectl("drain", "127.0.0.1", "--ignore-daemonsets", "--delete-emptydir-data", "--timeout=4m")
 	for _, c := range u.containers() {
 		if c.State == cri.ContainerState_CONTAINER_RUNNING {
 			u.Errorf("container %s runs on the drained node", c.Id)

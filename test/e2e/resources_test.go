@@ -14,6 +14,9 @@ import (
 	"time"
 
 	v1 "k8s.io/api/core/v1"
+	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/criruntime/criruntime/test/e2e/cluster"
 )
 
 // limit reads a limit of a process's memory or cpu cgroup, by its name in
@@ -68,14 +71,14 @@ func TestAPodIsResizedInPlace(t *testing.T) {
 	pid := u.pid(u.running("resize", "main").Id)
 	u.kubectl("patch", "pod", "resize", "--subresource=resize", "-p",
 		`{"spec":{"containers":[{"name":"main","resources":{"limits":{"cpu":"400m","memory":"96Mi"}}}]}}`)
-	u.eventually(time.Minute, func(context.Context) error {
+	u.eventually(func(context.Context) error {
 		quota, memory := u.limit(pid, "cpu", "cpu.cfs_quota_us", "cpu.max"), u.limit(pid, "memory", "memory.limit_in_bytes", "memory.max")
 		if !strings.HasPrefix(quota, "40000") || memory != strconv.Itoa(96<<20) {
 			return fmt.Errorf("the CPU quota is %s, the memory limit %s", quota, memory)
 		}
 		return nil
 	})
-	p := u.await("resize", time.Minute, func(p *v1.Pod) error {
+	p := u.await("resize", func(p *v1.Pod) error {
 		if r := container(p, "main").Resources; r == nil || r.Limits.Memory().Value() != 96<<20 || r.Limits.Cpu().MilliValue() != 400 {
 			return fmt.Errorf("the status has the resources %+v", r)
 		}
@@ -110,24 +113,28 @@ type usage struct {
 	WorkingSetBytes      *uint64
 }
 
-// TestTheKubeletsFiguresAreComplete asks the kubelet with the gate
-// PodAndContainerStatsFromCRI off, where it mixes in what cAdvisor sees, and
-// on, where it has everything from the runtime.
-func TestTheKubeletsFiguresAreComplete(t *testing.T) {
-	for _, gate := range []bool{false, true} {
-		t.Run(fmt.Sprintf("stats from the CRI %t", gate), func(t *testing.T) {
-			u := begin(t)
-			u.must(node.Kubelet.Restart(u.ctx, map[string]any{
-				"featureGates": map[string]bool{"ContainerStopSignals": true, "PodAndContainerStatsFromCRI": gate},
-			}))
-			t.Cleanup(func() { u.must(node.Kubelet.Restart(u.ctx, nil)) })
-			u.apply(pod("busy", "containers: ["+shell("main", "dd if=/dev/zero of=/file bs=1M count=3; while true; do i=$((i+1)); done",
-				"resources: {limits: {cpu: 100m, memory: 64Mi}}")+"]"))
-			u.ready("busy")
-			u.eventually(90*time.Second, func(ctx context.Context) error { return u.summaryComplete(ctx, "busy", gate) })
-			u.metricsComplete("busy", gate)
-		})
-	}
+// TestTheKubeletsFiguresAreComplete asks a kubelet that mixes in what cAdvisor
+// sees, which is how it comes.
+func TestTheKubeletsFiguresAreComplete(t *testing.T) { begin(t).figuresComplete(false) }
+
+// TestTheKubeletsFiguresFromTheCRIAreComplete asks a kubelet that has all its
+// figures from the runtime, by the gate PodAndContainerStatsFromCRI.
+func TestTheKubeletsFiguresFromTheCRIAreComplete(t *testing.T) {
+	u := alone(t)
+	u.must(node.Kubelet.Restart(u.ctx, map[string]any{
+		"featureGates": map[string]bool{"ContainerStopSignals": true, "PodAndContainerStatsFromCRI": true},
+	}))
+	t.Cleanup(func() { u.must(node.Kubelet.Restart(u.ctx, nil)) })
+	u.figuresComplete(true)
+}
+
+func (u *user) figuresComplete(fromCRI bool) {
+	u.Helper()
+	u.apply(pod("busy", "containers: ["+shell("main", "dd if=/dev/zero of=/file bs=1M count=5; while true; do i=$((i+1)); done",
+		"resources: {limits: {cpu: 100m, memory: 64Mi}}")+"]"))
+	u.ready("busy")
+	u.eventually(func(ctx context.Context) error { return u.summaryComplete(ctx, "busy", fromCRI) })
+	u.eventually(func(ctx context.Context) error { return u.metricsComplete(ctx, "busy", fromCRI) })
 }
 
 // summaryComplete says what /stats/summary lacks of a pod. Without the gate the
@@ -172,33 +179,85 @@ func (u *user) summaryComplete(ctx context.Context, name string, fromCRI bool) e
 
 func positive(n *uint64) bool { return n != nil && *n > 0 }
 
-// metricsComplete checks what "kubectl top" and Prometheus read.
-func (u *user) metricsComplete(name string, fromCRI bool) {
-	u.Helper()
+// metricsComplete says what is missing of what "kubectl top" and Prometheus
+// read, and whether it can be true.
+func (u *user) metricsComplete(ctx context.Context, name string, fromCRI bool) error {
 	labels := fmt.Sprintf("namespace=%q,pod=%q", u.ns, name)
-	resource, err := node.Kubelet.Get(u.ctx, "/metrics/resource")
-	u.must(err)
-	for _, want := range []string{"container_cpu_usage_seconds_total", "container_memory_working_set_bytes", "pod_cpu_usage_seconds_total"} {
-		u.metric(string(resource), want, labels)
+	body, err := node.Kubelet.Get(ctx, "/metrics/resource")
+	if err != nil {
+		return err
 	}
-	if !fromCRI {
-		return // cAdvisor knows no pods of a runtime that it does not know
+	// kubectl top shows the memory as it is, and the CPU seconds' growth.
+	if memory := metric(string(body), "container_memory_working_set_bytes", labels); memory < 100<<10 || memory > 64<<20 {
+		return fmt.Errorf("a container that may have 64 MiB has %v bytes", memory)
 	}
-	cadvisor, err := node.Kubelet.Get(u.ctx, "/metrics/cadvisor")
-	u.must(err)
-	for _, want := range []string{"container_cpu_usage_seconds_total", "container_memory_working_set_bytes", "container_fs_usage_bytes",
-		"container_network_receive_bytes_total", "container_processes", "container_spec_memory_limit_bytes", "container_start_time_seconds"} {
-		u.metric(string(cadvisor), want, labels)
-	}
-}
-
-// metric checks that a metric has a line with the labels.
-func (u *user) metric(text, name, labels string) {
-	u.Helper()
-	for line := range strings.Lines(text) {
-		if strings.HasPrefix(line, name+"{") && strings.Contains(line, labels) {
-			return
+	for _, want := range []string{"container_cpu_usage_seconds_total", "pod_cpu_usage_seconds_total", "pod_memory_working_set_bytes"} {
+		if metric(string(body), want, labels) <= 0 {
+			return fmt.Errorf("/metrics/resource lacks %s with %s", want, labels)
 		}
 	}
-	u.Errorf("no metric %s with %s", name, labels)
+	if !fromCRI {
+		return nil // cAdvisor knows no pods of a runtime that it does not know
+	}
+	if body, err = node.Kubelet.Get(ctx, "/metrics/cadvisor"); err != nil {
+		return err
+	}
+	for _, want := range []string{"container_cpu_usage_seconds_total", "container_memory_working_set_bytes", "container_fs_usage_bytes",
+		"container_network_receive_bytes_total", "container_processes", "container_spec_memory_limit_bytes", "container_start_time_seconds"} {
+		if metric(string(body), want, labels) <= 0 {
+			return fmt.Errorf("/metrics/cadvisor lacks %s with %s", want, labels)
+		}
+	}
+	return nil
+}
+
+// metric is the greatest value of a metric with the labels, or 0.
+func metric(text, name, labels string) float64 {
+	var greatest float64
+	for line := range strings.Lines(text) {
+		if !strings.HasPrefix(line, name+"{") || !strings.Contains(line, labels) {
+			continue
+		}
+		_, rest, _ := strings.Cut(line, "} ") // a time may follow
+		if value, err := strconv.ParseFloat(strings.Fields(rest)[0], 64); err == nil {
+			greatest = max(greatest, value)
+		}
+	}
+	return greatest
+}
+
+// TestUnusedImagesAreCollectedWhenTheDiskIsFull leaves the kubelet with the
+// thresholds: it looks every five minutes, the first time at its start, when it
+// spares what it has not seen before.
+func TestUnusedImagesAreCollectedWhenTheDiskIsFull(t *testing.T) {
+	u := alone(t)
+	const unused, used = "registry.k8s.io/k8s-staging-cri-tools/test-image-3:latest", "registry.k8s.io/k8s-staging-cri-tools/test-image-1:latest"
+	u.apply(pod("once", "restartPolicy: Never\ncontainers: [{name: main, image: "+unused+", command: ['true']}]"), pod("stays", image(used, "IfNotPresent")))
+	u.ended("once", v1.PodSucceeded)
+	u.ready("stays")
+	u.delete("once")
+	// Any disk is fuller than 2 %.
+	u.must(node.Kubelet.Restart(u.ctx, map[string]any{
+		"imageGCHighThresholdPercent": 2, "imageGCLowThresholdPercent": 1, "imageMinimumGCAge": "4m",
+	}))
+	began := time.Now()
+	t.Parallel()
+	u.must(cluster.Until(u.ctx, 6*time.Minute+patience, func(ctx context.Context) error {
+		list, err := node.Runtime.Images.ListImages(ctx, &cri.ListImagesRequest{})
+		if err != nil {
+			return err
+		}
+		names := ""
+		for _, i := range list.Images {
+			names += strings.Join(i.RepoTags, " ") + " "
+		}
+		if !strings.Contains(names, used) {
+			u.Fatalf("the image in use was removed: %s", names)
+		}
+		if strings.Contains(names, unused) {
+			return errors.New("the unused image is still there")
+		}
+		return nil
+	}))
+	progress("an unused image was collected %.0f s after the kubelet's start", time.Since(began).Seconds())
 }

@@ -13,8 +13,11 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // count is a container that writes numbered lines without end.
@@ -24,7 +27,7 @@ func TestKubectlLogsFollowsTailsAndSelectsByTime(t *testing.T) {
 	u := begin(t)
 	u.apply(pod("count", "containers: ["+shell("main", count)+"]"))
 	u.ready("count")
-	ctx, cancel := context.WithTimeout(u.ctx, 30*time.Second)
+	ctx, cancel := context.WithTimeout(u.ctx, patience)
 	defer cancel()
 	follow := u.command(ctx, "logs", "-f", "count")
 	out, err := follow.StdoutPipe()
@@ -61,14 +64,10 @@ func TestKubectlLogsSeparatesTheStreamsOfEveryContainer(t *testing.T) {
 // TestALogIsRotatedUnderLoad writes more than the kubelet lets one file hold.
 func TestALogIsRotatedUnderLoad(t *testing.T) {
 	u := begin(t)
-	u.must(node.Kubelet.Restart(u.ctx, map[string]any{
-		"containerLogMaxSize": "1Mi", "containerLogMaxFiles": 3, "containerLogMonitorInterval": "3s",
-	}))
-	t.Cleanup(func() { u.must(node.Kubelet.Restart(u.ctx, nil)) })
 	// 30000 lines of about 100 bytes in some ten seconds.
 	u.apply(pod("load", "restartPolicy: Never\ncontainers: ["+shell("main",
 		"s=$(printf '%080d' 0); i=0; while [ $i -lt 30000 ]; do echo $i $s; i=$((i+1)); [ $((i%300)) = 0 ] && sleep 0.1; done; sleep 8; echo last")+"]"))
-	u.await("load", 2*time.Minute, succeeded)
+	u.await("load", succeeded)
 	logs, err := filepath.Glob(filepath.Join(node.Kubelet.Logs(), u.ns+"_load_*", "main", "*.log*"))
 	u.must(err)
 	if len(logs) < 2 {
@@ -113,7 +112,7 @@ func TestKubectlExecRunsCommandsWithInputAndExitCode(t *testing.T) {
 	u := begin(t)
 	u.apply(sleeper("exec"))
 	u.ready("exec")
-	u.has(u.kubectl("exec", "exec", "--", "cat", "/proc/1/cmdline"), "sleep")
+	u.prints("sleep", "exec", "exec", "--", "cat", "/proc/1/cmdline") // once it is executed
 	out, err := u.try("typed in", "exec", "-i", "exec", "--", "sh", "-c", "cat; echo to stderr >&2")
 	u.must(err)
 	if out != "typed in" {
@@ -135,31 +134,51 @@ func TestKubectlExecRunsCommandsWithInputAndExitCode(t *testing.T) {
 	}
 }
 
-func TestKubectlExecWithATerminalKnowsItsSize(t *testing.T) {
+func TestKubectlExecWithATerminalFollowsItsSize(t *testing.T) {
 	u := begin(t)
 	u.apply(sleeper("tty"))
 	u.ready("tty")
-	// script(1) gives kubectl a terminal; stty tells its size to kubectl's.
-	kubectl := u.command(u.ctx, "exec", "-it", "tty", "--", "sh", "-c", "sleep 1; stty size; tty; echo done")
-	cmd := exec.CommandContext(u.ctx, "script", "-qec", "stty rows 33 cols 77; "+strings.Join(quoted(kubectl.Args), " "), "/dev/null")
-	out, err := cmd.CombinedOutput()
-	u.must(err)
-	u.has(string(out), "33 77", "/dev/pts/0", "done\r\n")
+	terminal, other := u.terminal()
+	resize := func(rows, columns uint16) {
+		u.must(unix.IoctlSetWinsize(int(terminal.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: rows, Col: columns}))
+	}
+	resize(33, 77)
+	cmd := u.command(u.ctx, "exec", "-it", "tty", "--", "sh", "-c", `tty; until stty size | grep '44 99'; do stty size; sleep 0.2; done; echo done`)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = other, other, other
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
+	u.must(cmd.Start())
+	u.must(other.Close())
+	var shown strings.Builder
+	lines := bufio.NewScanner(terminal)
+	for lines.Scan() {
+		if shown.WriteString(lines.Text() + "\n"); lines.Text() == "33 77" {
+			resize(44, 99)
+		}
+	}
+	u.must(cmd.Wait())
+	u.has(shown.String(), "/dev/pts/0\n", "33 77\n", "44 99\n", "done\n")
 }
 
-func quoted(args []string) []string {
-	q := make([]string, len(args))
-	for i, a := range args {
-		q[i] = "'" + a + "'"
-	}
-	return q
+// terminal makes a pseudo-terminal: what is written to one end is read from the
+// other.
+func (u *user) terminal() (master, slave *os.File) {
+	u.Helper()
+	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
+	u.must(err)
+	u.Cleanup(func() { _ = master.Close() })
+	u.must(unix.IoctlSetPointerInt(int(master.Fd()), unix.TIOCSPTLCK, 0))
+	number, err := unix.IoctlGetInt(int(master.Fd()), unix.TIOCGPTN)
+	u.must(err)
+	slave, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", number), os.O_RDWR|unix.O_NOCTTY, 0)
+	u.must(err)
+	return master, slave
 }
 
 func TestKubectlAttachSpeaksToTheContainersProcess(t *testing.T) {
 	u := begin(t)
 	u.apply(pod("attach", "containers: ["+shell("main", "while read line; do echo you said $line; done", "stdin: true")+"]"))
 	u.ready("attach")
-	ctx, cancel := context.WithTimeout(u.ctx, 30*time.Second)
+	ctx, cancel := context.WithTimeout(u.ctx, patience)
 	defer cancel()
 	cmd := u.command(ctx, "attach", "-i", "attach")
 	in, err := cmd.StdinPipe()
@@ -184,7 +203,7 @@ func TestKubectlPortForwardReachesThePod(t *testing.T) {
 	u := begin(t)
 	u.apply(web("web"))
 	u.ready("web")
-	ctx, cancel := context.WithTimeout(u.ctx, time.Minute)
+	ctx, cancel := context.WithTimeout(u.ctx, patience)
 	defer cancel()
 	cmd := u.command(ctx, "port-forward", "pod/web", ":80")
 	out, err := cmd.StdoutPipe()

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -34,15 +35,28 @@ type user struct {
 	ns  string
 }
 
-var namespaces int
+// patience is how long a check waits for what has to happen. It is no measure:
+// a busy machine takes a while, and what does not happen costs a failed check
+// this time.
+const patience = 4 * time.Minute
 
-// begin gives a check its user. When the check is over, all pods of the
-// namespace have to be gone from the node within the time that a kubelet takes.
+var namespaces atomic.Int32
+
+// begin gives a check its user, beside others: whatever disturbs the node has to
+// begin alone.
 func begin(t *testing.T) *user {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(running, 8*time.Minute)
-	namespaces++
-	u := &user{T: t, ctx: ctx, ns: fmt.Sprintf("check-%d", namespaces)}
+	t.Parallel()
+	return alone(t)
+}
+
+// alone is begin without others beside it. When the check is over, all pods of
+// its namespace have to be gone from the node within the time that a kubelet
+// takes.
+func alone(t *testing.T) *user {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(running, 15*time.Minute)
+	u := &user{T: t, ctx: ctx, ns: fmt.Sprintf("check-%d", namespaces.Add(1))}
 	u.kubectl("create", "namespace", u.ns)
 	t.Cleanup(func() {
 		if t.Failed() {
@@ -52,7 +66,7 @@ func begin(t *testing.T) *user {
 		cancel()
 	})
 	// Without it the first pods of a namespace are refused.
-	u.eventually(time.Minute, func(ctx context.Context) error {
+	u.eventually(func(ctx context.Context) error {
 		_, err := node.Client.CoreV1().ServiceAccounts(u.ns).Get(ctx, "default", metav1.GetOptions{})
 		return err
 	})
@@ -62,14 +76,14 @@ func begin(t *testing.T) *user {
 // leave deletes the namespace and waits until no container of it runs.
 func (u *user) leave() {
 	u.kubectl("delete", "namespace", u.ns, "--wait=false")
-	u.eventually(2*time.Minute, func(ctx context.Context) error {
+	u.eventually(func(ctx context.Context) error {
 		pods, err := node.Client.CoreV1().Pods(u.ns).List(ctx, metav1.ListOptions{})
 		if err == nil && len(pods.Items) > 0 {
 			err = fmt.Errorf("%d pods of the namespace are still there", len(pods.Items))
 		}
 		return err
 	})
-	u.eventually(30*time.Second, func(context.Context) error {
+	u.eventually(func(context.Context) error {
 		for _, c := range u.containers() {
 			if c.State == cri.ContainerState_CONTAINER_RUNNING {
 				return fmt.Errorf("container %s of %s runs on", c.Metadata.Name, c.Labels["io.kubernetes.pod.name"])
@@ -130,7 +144,7 @@ func (u *user) apply(manifests ...string) {
 // delete deletes a pod and waits until it is gone from the API.
 func (u *user) delete(pod string, flags ...string) {
 	u.Helper()
-	u.kubectl(append([]string{"delete", "pod", pod, "--wait", "--timeout=90s"}, flags...)...)
+	u.kubectl(append([]string{"delete", "pod", pod, "--wait", "--timeout=4m"}, flags...)...)
 }
 
 // pod is the manifest of a pod; the spec is YAML, its lines are indented here.
@@ -166,10 +180,10 @@ func (u *user) get(name string) *v1.Pod {
 
 // await waits until a pod is as wanted; the complaint of want says what it is
 // instead.
-func (u *user) await(name string, within time.Duration, want func(*v1.Pod) error) *v1.Pod {
+func (u *user) await(name string, want func(*v1.Pod) error) *v1.Pod {
 	u.Helper()
 	var p *v1.Pod
-	u.eventually(within, func(ctx context.Context) (err error) {
+	u.eventually(func(ctx context.Context) (err error) {
 		if p, err = node.Client.CoreV1().Pods(u.ns).Get(ctx, name, metav1.GetOptions{}); err != nil {
 			return err
 		}
@@ -181,7 +195,7 @@ func (u *user) await(name string, within time.Duration, want func(*v1.Pod) error
 // ready waits until a pod is Ready.
 func (u *user) ready(name string) *v1.Pod {
 	u.Helper()
-	return u.await(name, time.Minute, isReady)
+	return u.await(name, isReady)
 }
 
 func isReady(p *v1.Pod) error {
@@ -196,7 +210,7 @@ func isReady(p *v1.Pod) error {
 // ended waits until a pod is in its last phase, which has to be the one given.
 func (u *user) ended(name string, phase v1.PodPhase) *v1.Pod {
 	u.Helper()
-	p := u.await(name, time.Minute, func(p *v1.Pod) error {
+	p := u.await(name, func(p *v1.Pod) error {
 		if p.Status.Phase == v1.PodSucceeded || p.Status.Phase == v1.PodFailed {
 			return nil
 		}
@@ -251,15 +265,15 @@ func restarted(n int32) func(*v1.Pod) error {
 }
 
 // eventually waits until check is content.
-func (u *user) eventually(within time.Duration, check func(context.Context) error) {
+func (u *user) eventually(check func(context.Context) error) {
 	u.Helper()
-	u.must(cluster.Until(u.ctx, within, check))
+	u.must(cluster.Until(u.ctx, patience, check))
 }
 
 // prints waits until a command prints what is wanted.
-func (u *user) prints(within time.Duration, want string, args ...string) {
+func (u *user) prints(want string, args ...string) {
 	u.Helper()
-	u.eventually(within, func(ctx context.Context) error {
+	u.eventually(func(ctx context.Context) error {
 		out, err := u.run(ctx, "", args...)
 		if err == nil && !strings.Contains(out, want) {
 			err = fmt.Errorf("kubectl %s does not print %q but %q", strings.Join(args, " "), want, out)

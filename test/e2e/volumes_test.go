@@ -12,7 +12,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	authentication "k8s.io/api/authentication/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -26,8 +25,8 @@ func TestAnEmptyDirIsSharedAndOutlivesRestarts(t *testing.T) {
 		shell("two", "sleep 10000", mount)))
 	u.ready("empty")
 	u.must(syscall.Kill(u.pid(u.running("empty", "one").Id), syscall.SIGKILL))
-	u.await("empty", time.Minute, restarted(1))
-	u.prints(20*time.Second, "2", "exec", "empty", "-c", "two", "--", "cat", "/disk/runs")
+	u.await("empty", restarted(1))
+	u.prints("2", "exec", "empty", "-c", "two", "--", "cat", "/disk/runs")
 	u.has(u.kubectl("exec", "empty", "-c", "two", "--", "cat", "/memory/file"), "kept")
 	u.has(u.kubectl("exec", "empty", "-c", "two", "--", "grep", " /memory ", "/proc/mounts"), "tmpfs", "size=8192k")
 }
@@ -73,7 +72,7 @@ func TestChangedConfigMapsAndSecretsAppearInTheContainer(t *testing.T) {
 	u.has(u.kubectl("exec", "files", "--", "sh", "-c", "cat /c/key /s/key /sub; echo $FROM_SECRET"), "oldoldoldold")
 	u.kubectl("patch", "configmap", "conf", "-p", `{"data":{"key":"new"}}`)
 	u.kubectl("patch", "secret", "hidden", "-p", `{"stringData":{"key":"new"}}`)
-	u.prints(100*time.Second, "newnew", "exec", "files", "--", "sh", "-c", "cat /c/key /s/key")
+	u.prints("newnew", "exec", "files", "--", "sh", "-c", "cat /c/key /s/key")
 	// A subPath is not updated; that is Kubernetes' rule.
 	u.has(u.kubectl("exec", "files", "--", "cat", "/sub"), "old")
 }
@@ -131,7 +130,7 @@ func TestAPodThatUsesTooMuchDiskIsEvicted(t *testing.T) {
 	u := begin(t)
 	u.apply(pod("greedy", "volumes: [{name: v, emptyDir: {}}]\ncontainers: ["+
 		shell("main", "dd if=/dev/zero of=/big bs=1M count=30; sleep 10000", "resources: {limits: {ephemeral-storage: 10Mi}}")+"]"))
-	u.eventually(3*time.Minute, func(ctx context.Context) error {
+	u.eventually(func(ctx context.Context) error {
 		out, err := u.run(ctx, "", "get", "pod", "greedy", "-o", "jsonpath={.status.reason} {.status.message}")
 		if err == nil && !strings.HasPrefix(out, "Evicted") {
 			err = fmt.Errorf("the pod is %q, not evicted", out)

@@ -12,7 +12,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -32,7 +31,7 @@ func podTemplate(app, spec string) string {
 // rolledOut waits until a workload is complete.
 func (u *user) rolledOut(workload string) {
 	u.Helper()
-	u.kubectl("rollout", "status", workload, "--timeout=90s")
+	u.kubectl("rollout", "status", workload, "--timeout=4m")
 }
 
 func TestADeploymentIsRolledOutAnewAndBack(t *testing.T) {
@@ -41,7 +40,7 @@ func TestADeploymentIsRolledOutAnewAndBack(t *testing.T) {
 	u.rolledOut("deployment/web")
 	u.kubectl("set", "env", "deployment/web", "GREETING=two")
 	u.rolledOut("deployment/web")
-	u.eventually(time.Minute, func(ctx context.Context) error {
+	u.eventually(func(ctx context.Context) error {
 		out, err := u.run(ctx, "", "get", "pods", "-o", "jsonpath={.items[*].spec.containers[0].env[0].value}")
 		if err == nil && strings.TrimSpace(out) != "two two two" {
 			err = fmt.Errorf("the pods' variable is %q", out)
@@ -65,7 +64,7 @@ func TestAStatefulSetStartsInOrderAndKeepsNames(t *testing.T) {
 		u.Error("db-1 was started before db-0")
 	}
 	u.delete("db-0")
-	u.eventually(time.Minute, func(ctx context.Context) error {
+	u.eventually(func(ctx context.Context) error {
 		p, err := node.Client.CoreV1().Pods(u.ns).Get(ctx, "db-0", metav1.GetOptions{})
 		if err != nil {
 			return err
@@ -82,7 +81,7 @@ func TestADaemonSetRunsOnTheNode(t *testing.T) {
 	u.apply("apiVersion: apps/v1\nkind: DaemonSet\nmetadata: {name: agent}\nspec:\n" +
 		podTemplate("agent", "containers: ["+shell("main", "sleep 10000")+"]"))
 	u.rolledOut("daemonset/agent")
-	u.prints(10*time.Second, "1 1 1", "get", "daemonset", "agent", "-o",
+	u.prints("1 1 1", "get", "daemonset", "agent", "-o",
 		"jsonpath={.status.desiredNumberScheduled} {.status.numberReady} {.status.numberAvailable}")
 }
 
@@ -90,15 +89,15 @@ func TestAJobRetriesFailuresAndCompletes(t *testing.T) {
 	u := begin(t)
 	u.apply("apiVersion: batch/v1\nkind: Job\nmetadata: {name: work}\nspec:\n  completions: 3\n  parallelism: 2\n  template:\n    spec:\n      restartPolicy: Never\n      containers: ["+shell("main", "echo done")+"]",
 		"apiVersion: batch/v1\nkind: Job\nmetadata: {name: bad}\nspec:\n  backoffLimit: 1\n  template:\n    spec:\n      restartPolicy: Never\n      containers: ["+shell("main", "exit 5")+"]")
-	u.kubectl("wait", "--for=condition=complete", "job/work", "--timeout=90s")
-	u.kubectl("wait", "--for=condition=failed", "job/bad", "--timeout=90s")
+	u.kubectl("wait", "--for=condition=complete", "job/work", "--timeout=4m")
+	u.kubectl("wait", "--for=condition=failed", "job/bad", "--timeout=4m")
 	u.has(u.kubectl("get", "job", "bad", "-o", "jsonpath={.status.failed}"), "2")
 }
 
 func TestACronJobRunsEveryMinute(t *testing.T) {
 	u := begin(t)
 	u.apply("apiVersion: batch/v1\nkind: CronJob\nmetadata: {name: tick}\nspec:\n  schedule: '* * * * *'\n  jobTemplate:\n    spec:\n      template:\n        spec:\n          restartPolicy: Never\n          containers: [" + shell("main", "date") + "]")
-	u.eventually(100*time.Second, func(ctx context.Context) error {
+	u.eventually(func(ctx context.Context) error {
 		out, err := u.run(ctx, "", "get", "jobs", "-o", "jsonpath={.items[*].status.succeeded}")
 		if err == nil && !strings.Contains(out, "1") {
 			err = errors.New("no job of the schedule has succeeded")
@@ -140,7 +139,7 @@ func TestAStaticPodRunsFromAFileOnTheNode(t *testing.T) {
 	t.Cleanup(func() { _ = os.Remove(file) }) // if the check ended early
 	u.ready("static-127.0.0.1")
 	u.must(os.Remove(file))
-	u.eventually(time.Minute, func(context.Context) error {
+	u.eventually(func(context.Context) error {
 		for _, c := range u.containers() {
 			if c.State == cri.ContainerState_CONTAINER_RUNNING {
 				return errors.New("the static pod runs on without its file")
@@ -155,13 +154,13 @@ func TestKubectlDebugSeesTheProcessesOfItsTarget(t *testing.T) {
 	u.apply(pod("target", "containers: ["+shell("main", "sleep 4321")+"]"))
 	u.ready("target")
 	u.kubectl("debug", "target", "--image="+busybox, "--target=main", "--container=debugger", "--profile=general", "--", "sh", "-c", "ps; sleep 1000")
-	u.await("target", time.Minute, func(p *v1.Pod) error {
+	u.await("target", func(p *v1.Pod) error {
 		if container(p, "debugger").State.Running == nil {
 			return fmt.Errorf("the debugger does not run: %+v", container(p, "debugger").State)
 		}
 		return nil
 	})
-	u.prints(20*time.Second, "sleep 4321", "logs", "target", "-c", "debugger")
+	u.prints("sleep 4321", "logs", "target", "-c", "debugger")
 }
 
 func TestAPodOnTheHostsNetworkHasItsAddress(t *testing.T) {
@@ -185,7 +184,7 @@ func TestAHostPortLeadsToThePod(t *testing.T) {
 	u.must(l.Close())
 	u.apply(pod("hostport", fmt.Sprintf("containers: [{name: web, image: %s, ports: [{containerPort: 80, hostPort: %d}]}]", nginx, port)))
 	u.ready("hostport")
-	u.eventually(10*time.Second, func(context.Context) error {
+	u.eventually(func(context.Context) error {
 		res, err := http.Get(fmt.Sprintf("http://127.0.0.1:%d/", port))
 		if err != nil {
 			return err
@@ -202,7 +201,7 @@ func TestContainersOfAPodCanShareTheirProcesses(t *testing.T) {
 	u := begin(t)
 	u.apply(pod("shared", "shareProcessNamespace: true\ncontainers:\n- "+shell("one", "sleep 5432")+"\n- "+shell("two", "sleep 1; ps; sleep 10000")))
 	u.ready("shared")
-	u.prints(20*time.Second, "sleep 5432", "logs", "shared", "-c", "two")
+	u.prints("sleep 5432", "logs", "shared", "-c", "two")
 	if u.namespace(u.pid(u.running("shared", "one").Id), "pid") != u.namespace(u.pid(u.running("shared", "two").Id), "pid") {
 		u.Error("the containers have different PID namespaces")
 	}
@@ -242,7 +241,7 @@ func TestARuntimeClassChoosesTheHandler(t *testing.T) {
 	u.apply(pod("plain", "runtimeClassName: plain\ncontainers: ["+shell("main", "sleep 10000")+"]"),
 		pod("missing", "runtimeClassName: missing\ncontainers: ["+shell("main", "sleep 10000")+"]"))
 	u.ready("plain")
-	u.prints(30*time.Second, "no-such-handler", "get", "events", "--field-selector=involvedObject.name=missing,reason=FailedCreatePodSandBox")
+	u.prints("no-such-handler", "get", "events", "--field-selector=involvedObject.name=missing,reason=FailedCreatePodSandBox")
 }
 
 func TestAnImageIsMountedAsAVolume(t *testing.T) {
@@ -250,6 +249,6 @@ func TestAnImageIsMountedAsAVolume(t *testing.T) {
 	u.apply(pod("image", "volumes: [{name: i, image: {reference: "+nginx+"}}]\ncontainers: ["+
 		shell("main", "ls /image/etc/nginx; touch /image/file || echo read only; sleep 10000", "volumeMounts: [{name: i, mountPath: /image}]")+"]"))
 	u.ready("image")
-	u.prints(10*time.Second, "read only", "logs", "image")
+	u.prints("read only", "logs", "image")
 	u.has(u.kubectl("logs", "image"), "nginx.conf")
 }

@@ -49,16 +49,12 @@ type Cluster struct {
 	options    Options
 	registries []*Process
 	before     *host
-	lock       *os.File
+	cgroups    cgroupRoot
 }
 
 // Start runs everything and waits until the node is Ready. On error nothing is
 // left running.
 func Start(ctx context.Context, o Options) (_ *Cluster, err error) {
-	held, err := lock(filepath.Join(o.Tools, "e2e.lock"))
-	if err != nil {
-		return nil, err
-	}
 	dir, err := os.MkdirTemp("", "e2e-")
 	if err != nil {
 		return nil, err
@@ -67,13 +63,10 @@ func Start(ctx context.Context, o Options) (_ *Cluster, err error) {
 	if err := os.Chmod(dir, 0o711); err != nil {
 		return nil, err
 	}
-	c := &Cluster{Dir: dir, options: o, lock: held, Bridge: "e2e" + dir[strings.LastIndexByte(dir, '-')+1:][:8]}
+	mark := dir[strings.LastIndexByte(dir, '-')+1:][:8] // a link's name has 15 characters at most
+	c := &Cluster{Dir: dir, options: o, Bridge: "e2e" + mark, cgroups: cgroupRoot("/e2e-" + mark)}
 	if c.before, err = takeHost(); err != nil {
 		return nil, err
-	}
-	err = removeKubepods() // a node that was killed leaves them
-	if traces, errTraces := c.traces(); err != nil || errTraces != nil || len(traces) > 0 {
-		return nil, errors.Join(err, errTraces, fmt.Errorf("another node was not taken away:\n%s", strings.Join(traces, "\n")))
 	}
 	defer func() {
 		if err != nil {
@@ -171,7 +164,10 @@ func (c *Cluster) startRuntime(ctx context.Context) error {
 }
 
 func (c *Cluster) startKubelet(ctx context.Context) (err error) {
-	c.Kubelet, err = newKubelet(filepath.Join(c.Dir, "node"), c.ControlPlane, c.Runtime)
+	if err := c.cgroups.make(); err != nil {
+		return err
+	}
+	c.Kubelet, err = newKubelet(filepath.Join(c.Dir, "node"), c.ControlPlane, c.Runtime, c.cgroups)
 	if err != nil {
 		return err
 	}
@@ -206,7 +202,9 @@ func freeSubnet() (string, error) {
 // the kubelet's to remove.
 func (c *Cluster) retire(ctx context.Context) error {
 	if !c.Kubelet.Running() {
-		return nil
+		if err := c.Kubelet.Start(ctx, nil); err != nil {
+			return err
+		}
 	}
 	namespaces, err := c.Client.CoreV1().Namespaces().List(ctx, metav1.ListOptions{})
 	if err != nil {
@@ -218,28 +216,12 @@ func (c *Cluster) retire(ctx context.Context) error {
 		}
 	}
 	return errors.Join(err, Until(ctx, 90*time.Second, func(context.Context) error {
-		cgroups, err := kubepods()
-		for _, dir := range cgroups {
-			if strings.HasPrefix(filepath.Base(dir), "pod") {
-				err = errors.Join(err, fmt.Errorf("a pod's cgroup is still there: %s", dir))
-			}
+		cgroups, err := c.cgroups.pods()
+		if err == nil && len(cgroups) > 0 {
+			err = fmt.Errorf("%d cgroups of pods are still there: %s", len(cgroups), cgroups[0])
 		}
 		return err
 	}))
-}
-
-// lock keeps a second cluster away: there is one kubepods cgroup on a machine,
-// and a kubelet removes every pod in it that it does not know. The lock goes
-// with the file or the process.
-func lock(path string) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		return nil, errors.Join(fmt.Errorf("another cluster runs on this machine: cannot lock %s: %w", path, err), f.Close())
-	}
-	return f, nil
 }
 
 // Close ends everything and says what was left on the host that a node does
@@ -249,7 +231,6 @@ func lock(path string) (*os.File, error) {
 func (c *Cluster) Close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
-	defer c.lock.Close()
 	var errs []error
 	if c.Kubelet != nil {
 		errs = append(errs, c.retire(ctx), c.Kubelet.Stop())

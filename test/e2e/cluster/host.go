@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -12,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 )
 
 // host is what a node changes for the whole machine and what therefore has to
@@ -85,7 +87,7 @@ func (c *Cluster) traces() ([]string, error) {
 			found = append(found, "mount "+fields[4])
 		}
 	}
-	cgroups, err := kubepods()
+	cgroups, err := c.cgroups.list()
 	if err != nil {
 		return nil, err
 	}
@@ -107,10 +109,14 @@ func (c *Cluster) traces() ([]string, error) {
 	return append(found, c.before.more(now)...), nil
 }
 
-// more lists what is now and was not before. Where others use the machine at
-// the same time, $CRIRUNTIME_TEST_SHARED says so, and this tells nothing.
+// shared says whether others use the machine at the same time, who may have
+// made, and may need, what carries no mark of this cluster.
+func shared() bool { return os.Getenv("CRIRUNTIME_TEST_SHARED") != "" }
+
+// more lists what is now and was not before. On a shared machine it tells
+// nothing.
 func (h *host) more(now *host) []string {
-	if os.Getenv("CRIRUNTIME_TEST_SHARED") != "" {
+	if shared() {
 		return nil
 	}
 	var found []string
@@ -149,55 +155,16 @@ func (c *Cluster) processes() []string {
 		command, _ := os.ReadFile(filepath.Join(dir, "cmdline"))
 		cgroup, _ := os.ReadFile(filepath.Join(dir, "cgroup"))
 		cwd, _ := os.Readlink(filepath.Join(dir, "cwd"))
-		if bytes.Contains(command, []byte(c.Dir)) || strings.HasPrefix(cwd, c.Dir) || bytes.Contains(cgroup, []byte("/kubepods")) {
+		if bytes.Contains(command, []byte(c.Dir)) || strings.HasPrefix(cwd, c.Dir) || bytes.Contains(cgroup, []byte(c.cgroups+"/")) {
 			found = append(found, fmt.Sprintf("process %s %s", filepath.Base(dir), bytes.ReplaceAll(command, []byte{0}, []byte{' '})))
 		}
 	}
 	return found
 }
 
-// kubepods lists the kubelet's cgroups in all hierarchies, a parent before its
-// children.
-func kubepods() ([]string, error) {
-	var found []string
-	for _, pattern := range []string{"/sys/fs/cgroup/kubepods*", "/sys/fs/cgroup/*/kubepods*"} {
-		tops, err := filepath.Glob(pattern)
-		if err != nil {
-			return nil, err
-		}
-		for _, top := range tops {
-			err := filepath.WalkDir(top, func(path string, d fs.DirEntry, err error) error {
-				if errors.Is(err, fs.ErrNotExist) {
-					return nil // it went away meanwhile
-				}
-				if err == nil && d.IsDir() {
-					found = append(found, path)
-				}
-				return err
-			})
-			if err != nil {
-				return nil, err
-			}
-		}
-	}
-	return found, nil
-}
-
-// removeKubepods removes the cgroups that a kubelet leaves. A pod's cgroup is
-// not to be there any more: it stays, with those above it, to be told.
-func removeKubepods() error {
-	cgroups, err := kubepods()
-	for _, dir := range slices.Backward(cgroups) {
-		if name := filepath.Base(dir); name == "kubepods" || name == "burstable" || name == "besteffort" {
-			_ = os.Remove(dir) // while a pod's is in it, it stays
-		}
-	}
-	return err
-}
-
 // putBack removes what a kubelet and the CNI plugins leave by design.
 func (c *Cluster) putBack() error {
-	errs := []error{removeKubepods()}
+	errs := []error{c.cgroups.remove()}
 	if c.Kubelet != nil {
 		// The kubelet makes its directory a mount of its own, to share it.
 		if err := syscall.Unmount(c.Kubelet.Root(), 0); err != nil && !errors.Is(err, syscall.EINVAL) {
@@ -205,11 +172,19 @@ func (c *Cluster) putBack() error {
 		}
 	}
 	if _, err := os.Stat("/sys/class/net/" + c.Bridge); err == nil {
+		ports, err := filepath.Glob("/sys/class/net/" + c.Bridge + "/brif/*")
+		if len(ports) > 0 {
+			err = fmt.Errorf("links of pods are left: %v", ports)
+		}
+		errs = append(errs, err)
 		errs = append(errs, exec.Command("ip", "link", "delete", c.Bridge).Run())
 	}
 	now, err := takeHost()
 	if err != nil {
 		return errors.Join(append(errs, err)...)
+	}
+	if shared() {
+		return errors.Join(errs...)
 	}
 	errs = append(errs, c.before.restoreChains(now))
 	for path, value := range c.before.sysctls {
@@ -295,9 +270,7 @@ func (c *Cluster) sweep() error {
 			_ = syscall.Unmount(at, syscall.MNT_DETACH) // its parent may have taken it along
 		}
 	}
-	cgroups, err := kubepods()
-	for _, dir := range slices.Backward(cgroups) {
-		_ = os.Remove(dir) // busy until the kernel has reaped the killed
-	}
-	return err
+	return Until(context.Background(), 10*time.Second, func(context.Context) error {
+		return c.cgroups.sweep() // busy until the kernel has reaped the killed
+	})
 }

@@ -21,15 +21,16 @@ type Kubelet struct {
 	control *ControlPlane
 	runtime *Runtime
 	dir     string
+	cgroups cgroupRoot
 	ports   struct{ api, health int }
 }
 
-func newKubelet(dir string, control *ControlPlane, runtime *Runtime) (*Kubelet, error) {
+func newKubelet(dir string, control *ControlPlane, runtime *Runtime, cgroups cgroupRoot) (*Kubelet, error) {
 	ports, err := freePorts(2)
 	if err != nil {
 		return nil, err
 	}
-	k := &Kubelet{control: control, runtime: runtime, dir: dir}
+	k := &Kubelet{control: control, runtime: runtime, dir: dir, cgroups: cgroups}
 	k.ports.api, k.ports.health = ports[0], ports[1]
 	for _, path := range []string{k.Root(), k.StaticPods(), k.Logs()} {
 		if err := os.MkdirAll(path, 0o755); err != nil {
@@ -100,7 +101,7 @@ func (k *Kubelet) nodeReady(ctx context.Context, after time.Time) error {
 
 // Restart ends the kubelet and runs it again.
 func (k *Kubelet) Restart(ctx context.Context, changes map[string]any) error {
-	if err := k.Stop(); err != nil {
+	if err := errors.Join(ctx.Err(), k.Stop()); err != nil {
 		return err
 	}
 	return k.Start(ctx, changes)
@@ -135,6 +136,7 @@ func (k *Kubelet) configuration() map[string]any {
 		"kind":                     "KubeletConfiguration",
 		"containerRuntimeEndpoint": k.runtime.Endpoint(),
 		"cgroupDriver":             "cgroupfs", // used if the runtime does not say
+		"cgroupRoot":               string(k.cgroups),
 		"failCgroupV1":             false,
 		"failSwapOn":               false,
 		"oomScoreAdj":              0,
@@ -168,5 +170,7 @@ func (k *Kubelet) configuration() map[string]any {
 		},
 		"featureGates":                map[string]bool{"ContainerStopSignals": true},
 		"imageGCHighThresholdPercent": 100,
+		// Small, so that a check of it takes seconds.
+		"containerLogMaxSize": "1Mi", "containerLogMaxFiles": 3, "containerLogMonitorInterval": "3s",
 	}
 }

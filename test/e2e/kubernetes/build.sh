@@ -5,8 +5,8 @@
 #
 #	build.sh CACHE [PROGRAM...]
 #
-# Without names it builds what a node and its control plane need; "agnhost" and
-# "e2e.test" are Kubernetes' own test image and test suite.
+# Without names it builds what the checks need; "agnhost" is Kubernetes' own test
+# image, and "e2e.test" its test suite.
 set -eu
 
 cache=$(realpath -m "$1")
@@ -26,21 +26,26 @@ set_version() {
 	done
 }
 
-# program NAME COMMAND...: builds into a name of its own first, so that what is
-# there is always whole.
-program() {
-	name=$1
-	shift
-	[ -e "$to/$name" ] && return
-	echo "    building $name $version (several minutes the first time)"
+# programs PACKAGE...: one command for all, so that what they share is compiled
+# once and no core waits while one of them is linked. They are built in another
+# place first, so that what is there is always whole.
+programs() {
+	echo "    building $(echo "$@" | sed 's|[^ ]*/||g') $version (several minutes the first time)"
 	began=$(date +%s)
-	"$@" -trimpath -ldflags "-s -w$(set_version)" -o "$to/$name.new" "$package"
-	mv "$to/$name.new" "$to/$name"
-	echo "    built $name in $(($(date +%s) - began)) s"
+	work=$(mktemp -d "$to/build.XXXXXX")
+	trap 'rm -rf "$work"' EXIT
+	go build -trimpath -ldflags "-s -w$(set_version)" -o "$work/" "$@"
+	mv "$work"/* "$to"
+	echo "    built in $(($(date +%s) - began)) s"
+}
+
+suite() {
+	echo "    building e2e.test $version"
+	go test -c -trimpath -ldflags "-s -w$(set_version)" -o "$to/e2e.test.new" k8s.io/kubernetes/test/e2e
+	mv "$to/e2e.test.new" "$to/e2e.test"
 }
 
 etcd() {
-	[ -e "$to/etcd" ] && return
 	echo "    downloading Debian's etcd-server"
 	unpack=$(mktemp -d "$cache/etcd.XXXXXX")
 	(
@@ -56,16 +61,19 @@ etcd() {
 	rm -r "$unpack"
 }
 
-[ $# -gt 0 ] || set -- etcd kube-apiserver kube-scheduler kube-controller-manager kubectl kubelet
+[ $# -gt 0 ] || set -- etcd kube-apiserver kube-scheduler kube-controller-manager kubectl kubelet agnhost
+packages=
 for name in "$@"; do
+	[ -e "$to/$name" ] && continue
 	case $name in
 	etcd) etcd ;;
-	e2e.test) package=k8s.io/kubernetes/test/e2e program e2e.test go test -c ;;
+	e2e.test) suite ;;
 	agnhost)
-		package=k8s.io/kubernetes/test/images/agnhost program agnhost go build
-		source=$(go list -m -f '{{.Dir}}' k8s.io/kubernetes)/test/images/agnhost/porter
-		install -m 0644 "$source/localhost.crt" "$source/localhost.key" "$to"
+		packages="$packages k8s.io/kubernetes/test/images/agnhost"
+		certificates=$(go list -m -f '{{.Dir}}' k8s.io/kubernetes)/test/images/agnhost/porter
+		install -m 0644 "$certificates/localhost.crt" "$certificates/localhost.key" "$to"
 		;;
-	*) package=k8s.io/kubernetes/cmd/$name program "$name" go build ;;
+	*) packages="$packages k8s.io/kubernetes/cmd/$name" ;;
 	esac
 done
+[ -z "$packages" ] || programs $packages
