@@ -73,7 +73,16 @@ func (b *bench) grow(ctx context.Context, n *node, have, want int) error {
 	return g.Wait()
 }
 
+// calm is how long nothing is asked of the runtimes before they count as idle:
+// time for them to tidy up after work, as long as a kubelet's probes mostly leave.
+const calm = 10 * time.Second
+
 func measureMemory(ctx context.Context, b *bench, pods int) error {
+	select {
+	case <-time.After(calm):
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 	for _, n := range b.nodes {
 		if err := n.quiet(ctx); err != nil {
 			return err
@@ -88,15 +97,8 @@ func measureMemory(ctx context.Context, b *bench, pods int) error {
 	return nil
 }
 
-// calm is how long nothing is asked of the runtimes before they count as idle.
-const calm = 5 * time.Second
-
+// measureIdle follows measureMemory, which asks the runtimes nothing.
 func measureIdle(ctx context.Context, b *bench, pods int) error {
-	select {
-	case <-time.After(calm):
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 	span := time.Duration(b.rounds(20, 5)) * time.Second
 	counters := make([]func() (time.Duration, error), len(b.nodes))
 	for i, n := range b.nodes {
