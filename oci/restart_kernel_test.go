@@ -76,6 +76,9 @@ func TestDaemonKilled(t *testing.T) {
 		t.Fatalf("info %+v, %v", info, err)
 	}
 	id := info.Containers[0].ID
+	logPath := filepath.Join(dir, "containers", id, "log")
+	// Process 1 ignores the signal until its trap is set.
+	eventually(t, "the container's trap is set", func() bool { return readLog(t, logPath) == "stdout F early\n" })
 	if err := p.Signal(p.context(), id, int(unix.SIGTERM), false); err != nil {
 		t.Fatal(err)
 	}
@@ -85,7 +88,7 @@ func TestDaemonKilled(t *testing.T) {
 	if e := p.exit(id); e.Code != 42 {
 		t.Errorf("the exit told again: %+v", e)
 	}
-	log := readLog(t, filepath.Join(dir, "containers", id, "log"))
+	log := readLog(t, logPath)
 	if log != "stdout F early\nstdout F late\n" {
 		t.Errorf("log %q", log)
 	}
