@@ -145,7 +145,7 @@ func (h *Host) namespaces() error {
 }
 
 func (h *Host) links() error {
-	links, err := netlink.LinkList()
+	links, err := listLinks(netlink.LinkList)
 	names := map[int]string{}
 	for _, l := range links {
 		names[l.Attrs().Index] = l.Attrs().Name
@@ -154,6 +154,17 @@ func (h *Host) links() error {
 		h.add("link %s (%s) in bridge %q", l.Attrs().Name, l.Type(), names[l.Attrs().MasterIndex])
 	}
 	return err
+}
+
+// listLinks repeats a dump that a change of the links has interrupted, for it
+// may lack some.
+func listLinks(dump func() ([]netlink.Link, error)) (links []netlink.Link, err error) {
+	for range 20 {
+		if links, err = dump(); !errors.Is(err, netlink.ErrDumpInterrupted) {
+			break
+		}
+	}
+	return links, err
 }
 
 func (h *Host) rules() error {
