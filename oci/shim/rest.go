@@ -152,7 +152,11 @@ func (l *luggage) write(n *notes) (int, error) {
 		return 0, fmt.Errorf("cannot make a file for the notes: %v", err)
 	}
 	l.fds = append(l.fds, fd)
-	if _, err := unix.Pwrite(fd, b, 0); err != nil {
+	written, err := unix.Pwrite(fd, b, 0)
+	if err == nil && written < len(b) {
+		err = io.ErrShortWrite
+	}
+	if err != nil {
 		return 0, fmt.Errorf("cannot write the notes: %v", err)
 	}
 	return fd, nil
@@ -194,8 +198,10 @@ func (c *container) note(l *luggage) (n *containerNotes, resume func(), ok bool)
 	return n, resume, ok
 }
 
-// resume takes up what the image before has noted.
+// resume takes up what the image before has noted. Who has ended meanwhile is
+// not told from an unknown orphan before all are adopted.
 func (s *Shim) resume(n *notes) error {
+	defer s.reaper.starting()()
 	s.oom = n.OOM
 	if p := n.PodInit; p != nil {
 		if err := s.resumePodInit(p); err != nil {
