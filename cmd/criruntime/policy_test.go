@@ -12,7 +12,7 @@ func TestPolicyOfDefaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(p.Capabilities) != 14 || p.Env != nil && len(p.Env) > 0 || p.Rlimits != nil || p.PidsLimit != 0 || p.ExecAffinity != "" {
+	if len(p.Capabilities) != 14 || len(p.Env) > 0 || p.Rlimits != nil || p.PidsLimit != 0 || p.ExecAffinity != "" {
 		t.Errorf("got %+v", p)
 	}
 }
