@@ -2,9 +2,10 @@ package main
 
 import (
 	"bufio"
-	"fmt"
+	"io"
 	"os"
 	"runtime/debug"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -15,23 +16,46 @@ import (
 // the page cache, where they can be reclaimed; what is used again is mapped again.
 func settle() {
 	debug.FreeOSMemory()
-	f, err := os.Open("/proc/self/maps")
-	if err != nil {
-		return
-	}
-	defer f.Close()
 	own, err := os.Readlink("/proc/self/exe")
 	if err != nil {
 		return
 	}
-	for lines := bufio.NewScanner(f); lines.Scan(); {
+	f, err := os.Open("/proc/self/smaps")
+	if err != nil {
+		return
+	}
+	defer f.Close()
+	for _, m := range unchanged(f, own) {
+		_, _, _ = unix.Syscall(unix.SYS_MADVISE, m.from, m.to-m.from, unix.MADV_DONTNEED)
+	}
+}
+
+// mapping is a range of addresses.
+type mapping struct{ from, to uintptr }
+
+// unchanged are the mappings, out of proc_pid_smaps(5), that cannot be written
+// and show nothing but what is in the file. A mapping that cannot be written any
+// more may hold what the dynamic loader has put there: those pages would come
+// back without it.
+func unchanged(smaps io.Reader, file string) (found []mapping) {
+	var m mapping
+	candidate := false
+	for lines := bufio.NewScanner(smaps); lines.Scan(); {
 		fields := strings.Fields(lines.Text())
-		if len(fields) < 6 || fields[5] != own || fields[1][1] != '-' {
-			continue // writable pages are not only the file's
-		}
-		var from, to uintptr
-		if n, _ := fmt.Sscanf(fields[0], "%x-%x", &from, &to); n == 2 {
-			_, _, _ = unix.Syscall(unix.SYS_MADVISE, from, to-from, unix.MADV_DONTNEED)
+		switch low, high, head := strings.Cut(fields[0], "-"); {
+		case head:
+			m = mapping{address(low), address(high)}
+			candidate = len(fields) == 6 && fields[5] == file && fields[1][1] == '-'
+		case fields[0] == "Anonymous:" || fields[0] == "Swap:":
+			candidate = candidate && fields[1] == "0"
+		case fields[0] == "VmFlags:" && candidate:
+			found = append(found, m)
 		}
 	}
+	return found
+}
+
+func address(hex string) uintptr {
+	n, _ := strconv.ParseUint(hex, 16, 64) // the kernel writes no other
+	return uintptr(n)
 }
