@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -219,9 +218,16 @@ func (x *extractor) link(e entry) error {
 	return x.make(e, func() error { return unix.Linkat(target.fd, base, e.dir, e.base, 0) })
 }
 
+// The kernel's limits for a device's numbers. It drops higher bits without a
+// word, and of what is left may be a whiteout.
+const (
+	maxMajor = 1<<12 - 1
+	maxMinor = 1<<20 - 1
+)
+
 func (x *extractor) node(e entry) error {
 	major, minor := e.hdr.Devmajor, e.hdr.Devminor
-	if major < 0 || major > math.MaxUint32 || minor < 0 || minor > math.MaxUint32 {
+	if major < 0 || major > maxMajor || minor < 0 || minor > maxMinor {
 		return fmt.Errorf("%w: entry %q has the device number %d:%d", ErrInvalid, e.hdr.Name, major, minor)
 	}
 	mode := map[byte]uint32{tar.TypeChar: unix.S_IFCHR, tar.TypeBlock: unix.S_IFBLK, tar.TypeFifo: unix.S_IFIFO}[e.hdr.Typeflag]

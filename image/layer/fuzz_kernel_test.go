@@ -111,3 +111,20 @@ func TestLinkThroughSymlink(t *testing.T) {
 		t.Errorf("%d links, %v", st.Nlink, err)
 	}
 }
+
+// TestDeviceNumbers: a number that the kernel would cut is not one of another
+// device, least of all of a whiteout, 0:0.
+func TestDeviceNumbers(t *testing.T) {
+	for _, numbers := range [][2]int64{{1 << 12, 0}, {0, 1 << 20}} {
+		archive := rt.Archive(t, &tar.Header{Typeflag: tar.TypeChar, Name: "d", Devmajor: numbers[0], Devminor: numbers[1]})
+		d := digest.FromBytes(archive)
+		dir := t.TempDir()
+		_, err := Unpack(t.Context(), io.NopCloser(bytes.NewReader(archive)), dir, Want{Digest: d, Size: int64(len(archive)), DiffID: d})
+		if !errors.Is(err, ErrInvalid) {
+			t.Errorf("device %d:%d: %v", numbers[0], numbers[1], err)
+		}
+		if _, err := os.Lstat(filepath.Join(dir, "d")); err == nil {
+			t.Errorf("device %d:%d was made", numbers[0], numbers[1])
+		}
+	}
+}
