@@ -6,35 +6,36 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
+	"strings"
 )
 
 // Clear ends and removes what a pod has of shims whose adapter is dead: their
 // processes, and by the hand of their program the containers, the sandbox
 // container last. It works in the pod's directory and is idempotent.
 func Clear(ctx context.Context, o Options) error {
-	bundles, err := filepath.Glob("containers/*/" + endpointFile)
+	all, err := bundles()
 	if err != nil {
 		return err
 	}
-	for i := range bundles {
-		if bundles[i], err = filepath.Abs(filepath.Dir(bundles[i])); err != nil {
-			return err
-		}
-	}
-	slices.SortFunc(bundles, func(a, b string) int {
+	errs := []error{o.Runtime.killUnnoted(all)}
+	noted := slices.DeleteFunc(all, func(bundle string) bool {
+		_, err := os.Lstat(filepath.Join(bundle, endpointFile))
+		return errors.Is(err, os.ErrNotExist)
+	})
+	slices.SortFunc(noted, func(a, b string) int {
 		return rank(a, o.PodID) - rank(b, o.PodID)
 	})
-	var errs []error
 	endpoints := map[string]*endpoint{}
-	for _, bundle := range bundles {
+	for _, bundle := range noted {
 		e, err := loadEndpoint(bundle)
 		if err == nil {
-			err = killProcess(e.Pid, bundles)
+			err = killProcess(e.Pid, noted)
 		}
 		errs = append(errs, err)
 		endpoints[bundle] = e
 	}
-	for _, bundle := range bundles {
+	for _, bundle := range noted {
 		_, _, err := o.Runtime.collect(ctx, filepath.Base(bundle), bundle)
 		if err != nil {
 			errs = append(errs, err)
@@ -45,6 +46,44 @@ func Clear(ctx context.Context, o Options) error {
 	_ = os.RemoveAll(socketDir)
 	_ = os.Remove(eventsSocket)
 	return errors.Join(append(errs, unpin())...)
+}
+
+// bundles are the absolute paths of the pod's bundles.
+func bundles() ([]string, error) {
+	found, err := filepath.Glob("containers/*")
+	for i := range found {
+		var e error
+		found[i], e = filepath.Abs(found[i])
+		err = errors.Join(err, e)
+	}
+	return found, err
+}
+
+// killUnnoted ends shims that were just being started when the adapter died, so
+// that no note has their process id: processes of the shim's program that work in
+// a bundle.
+func (r *Runtime) killUnnoted(bundles []string) error {
+	program, err := os.Stat(r.Shim)
+	if len(bundles) == 0 || errors.Is(err, os.ErrNotExist) { // none, or none that can be told
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	processes, err := filepath.Glob("/proc/[0-9]*/exe")
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, exe := range processes {
+		running, err := os.Stat(exe)
+		if err != nil || !os.SameFile(running, program) {
+			continue // ended, or another's
+		}
+		pid, err := strconv.Atoi(strings.Split(exe, "/")[2])
+		errs = append(errs, err, killProcess(pid, bundles))
+	}
+	return errors.Join(errs...)
 }
 
 // rank puts the sandbox container after all others.
