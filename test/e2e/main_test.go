@@ -33,7 +33,9 @@ func suite(m *testing.M) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	running = ctx
-	// The go command dies of a signal without passing it on.
+	// The go command dies of a signal without passing it on, and its end of the
+	// pipe to which this writes goes with it.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) // ignored, it would be so in what this starts
 	if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(syscall.SIGTERM), 0, 0, 0); err != nil {
 		panic(err)
 	}
