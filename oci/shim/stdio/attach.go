@@ -68,12 +68,19 @@ func (s *Streams) untilOver(links []link, fed, left <-chan struct{}) {
 	}
 }
 
-// feed copies a client's input to the container until either ends. Input that
-// is meant for one client ends with it.
+// feed copies a client's input to the container until either ends, which may be
+// after the client has gone: what was taken from it waits for the container to
+// read. Input that is meant for one client ends with it.
 func (s *Streams) feed(src *os.File) {
 	s.mu.Lock()
 	dst := s.stdin
+	s.feeds++
 	s.mu.Unlock()
+	defer func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.feeds--
+	}()
 	if src == nil || dst == nil {
 		return
 	}

@@ -61,7 +61,8 @@ func (s *Streams) Save(keep func(*os.File) (int, error), guard func(string, func
 	return saved, resume, true
 }
 
-// describe returns nil where the log cannot be described.
+// describe returns nil where the log cannot be described, and while input is
+// under way.
 func (s *Streams) describe(keep func(*os.File) (int, error)) (*Saved, error) {
 	saved := &Saved{Once: s.Once, Terminal: s.Terminal}
 	var err error
@@ -71,8 +72,11 @@ func (s *Streams) describe(keep func(*os.File) (int, error)) (*Saved, error) {
 		}
 	}
 	s.mu.Lock()
-	stdin := s.stdin
+	stdin, feeds := s.stdin, s.feeds
 	s.mu.Unlock()
+	if feeds > 0 {
+		return nil, nil
+	}
 	if s.Terminal && s.Stdout != nil && s.Stdout.src == stdin {
 		stdin = nil // it comes back with stdout
 	}

@@ -30,6 +30,7 @@ type Streams struct {
 
 	mu    sync.Mutex
 	stdin *os.File // nil: none, or closed
+	feeds int      // clients' inputs that are being copied
 }
 
 // NewStreams opens the log at logPath, "" for none. report is told when output
