@@ -19,8 +19,8 @@ import (
 // maxLogged bounds how much of a request is logged.
 const maxLogged = 4096
 
-// interceptor stands around each request: it survives panics, gives errors
-// their codes, logs, and measures.
+// interceptor stands around each request: it survives panics, refuses what no
+// request may hold, gives errors their codes, logs, and measures.
 type interceptor struct {
 	log     *logrus.Entry
 	observe func(method string, code codes.Code, took time.Duration)
@@ -28,12 +28,34 @@ type interceptor struct {
 
 func (i *interceptor) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (resp any, err error) {
 	defer i.finish(ctx, info.FullMethod, req, time.Now(), &err)
+	if err := checkRequest(req); err != nil {
+		return nil, err
+	}
 	return handler(ctx, req)
 }
 
 func (i *interceptor) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) (err error) {
 	defer i.finish(ss.Context(), info.FullMethod, nil, time.Now(), &err)
-	return handler(srv, ss)
+	return handler(srv, checkedStream{ss})
+}
+
+// checkRequest refuses what no field of any request may hold.
+func checkRequest(req any) error {
+	if m, ok := req.(proto.Message); ok {
+		return cri.NulFree(m)
+	}
+	return nil
+}
+
+// checkedStream checks what the client sends.
+type checkedStream struct{ grpc.ServerStream }
+
+// RecvMsg implements grpc.ServerStream.
+func (s checkedStream) RecvMsg(m any) error {
+	if err := s.ServerStream.RecvMsg(m); err != nil {
+		return err
+	}
+	return checkRequest(m)
 }
 
 // finish runs when the request's handler has returned or panicked.

@@ -23,13 +23,14 @@ const (
 	maxPath = 4096
 )
 
-// nulFree refuses NUL bytes in every string and byte field below m, because
+// NulFree refuses NUL bytes in every string and byte field of a request, because
 // the kernel's interfaces would cut the value there. Keys and values of labels
-// and annotations stay in the runtime and may hold anything.
-func (c *checker) nulFree(field string, m proto.Message) {
-	if r := m.ProtoReflect(); r.IsValid() {
-		c.nulFreeMessage(field, r)
-	}
+// and annotations stay in the runtime and may hold anything. The error wraps
+// ErrInvalid.
+func NulFree(m proto.Message) error {
+	var c checker
+	c.nulFreeMessage("", m.ProtoReflect())
+	return c.err()
 }
 
 func (c *checker) nulFreeMessage(prefix string, m protoreflect.Message) {

@@ -13,7 +13,6 @@ import (
 // ErrInvalid.
 func Container(config *runtimeapi.ContainerConfig) (spec.Container, error) {
 	var c checker
-	c.nulFree("config", config)
 	c.name("config.metadata.name", config.GetMetadata().GetName())
 	if config.GetImage().GetImage() == "" {
 		c.bad("config.image.image", "must be set")
@@ -127,11 +126,6 @@ func Command(field string, cmd []string) error {
 	var c checker
 	if len(cmd) == 0 || cmd[0] == "" {
 		c.bad(field, "must be set")
-	}
-	for i, arg := range cmd {
-		if strings.IndexByte(arg, 0) >= 0 {
-			c.bad(at(field, i), "must not contain a NUL byte")
-		}
 	}
 	return c.err()
 }

@@ -15,7 +15,6 @@ const maxHostname = 64
 // ErrInvalid.
 func Pod(config *runtimeapi.PodSandboxConfig) (spec.Pod, error) {
 	var c checker
-	c.nulFree("config", config)
 	meta := config.GetMetadata()
 	c.name("config.metadata.name", meta.GetName())
 	c.name("config.metadata.uid", meta.GetUid())

@@ -22,7 +22,6 @@ func Resources(field string, r *runtimeapi.LinuxContainerResources) (spec.Resour
 		c.bad(field, "must be set")
 		return spec.Resources{}, c.err()
 	}
-	c.nulFree(field, r)
 	out := c.resources(field, r)
 	return *out, c.err()
 }
@@ -31,7 +30,6 @@ func Resources(field string, r *runtimeapi.LinuxContainerResources) (spec.Resour
 // nil. The error wraps ErrInvalid.
 func PodResources(req *runtimeapi.UpdatePodSandboxResourcesRequest) (overhead, resources *spec.Resources, err error) {
 	var c checker
-	c.nulFree("", req)
 	overhead = c.resources("overhead", req.GetOverhead())
 	resources = c.resources("resources", req.GetResources())
 	return overhead, resources, c.err()
