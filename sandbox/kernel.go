@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/criruntime/criruntime/oci"
 	"github.com/criruntime/criruntime/oci/cgroup"
 	"github.com/criruntime/criruntime/oci/host"
 	"github.com/criruntime/criruntime/oci/namespace"
@@ -44,6 +45,9 @@ type kernel struct {
 	interfaces      func(pid int, netns string) ([]procfs.Interface, error)
 
 	killHung func(ctx context.Context, dir string) error
+	// Of pods whose directories somebody has removed.
+	runningPods func(podsDir string) ([]string, error)
+	endStrays   func(ctx context.Context, dir string) (cgroups []string, err error)
 
 	user    func(root string, s *spec.Security, imageUser string) (spec.User, error)
 	devices func(c *spec.Container) ([]spec.ResolvedDevice, error)
@@ -76,6 +80,8 @@ func hostKernel() *kernel {
 		disk:            host.ReadDisk,
 		interfaces:      procfs.Interfaces,
 		killHung:        killHung,
+		runningPods:     oci.RunningPods,
+		endStrays:       oci.EndStrays,
 		user:            rootfs.ResolveUser,
 		devices:         host.Devices,
 		labels:          host.AllocateLabels,

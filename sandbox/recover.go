@@ -49,7 +49,7 @@ func (m *Manager) load(ctx context.Context) error {
 			p.recover()
 		})
 	}
-	for _, d := range damaged {
+	for _, d := range append(damaged, m.strays(pods, damaged)...) {
 		all.Add(1)
 		m.background(func() {
 			defer all.Done()

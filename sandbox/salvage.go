@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/moby/sys/mountinfo"
 
@@ -57,7 +59,35 @@ func (m *Manager) salvageShim(ctx context.Context, d store.Damaged) error {
 		defer s.Close()
 		return m.endForeignShim(ctx, s)
 	}
-	return nil
+	return m.endStrays(ctx, d)
+}
+
+// endStrays ends a shim that has lost its sockets, and what its containers run.
+func (m *Manager) endStrays(ctx context.Context, d store.Damaged) error {
+	cgroups, err := m.kernel.endStrays(ctx, d.Dir)
+	for _, group := range cgroups {
+		err = errors.Join(err, m.kernel.cgroupKill(ctx, group), m.kernel.cgroupRemove(ctx, group))
+	}
+	return err
+}
+
+// strays are the pods of which nothing is known but that their shims run:
+// somebody has removed their directories. Precondition: no pod can be made yet.
+func (m *Manager) strays(pods []*pod, damaged []store.Damaged) []store.Damaged {
+	ids, err := m.kernel.runningPods(m.podsDir())
+	if err != nil {
+		m.log.WithError(err).Error("cannot look for shims that belong to no pod")
+	}
+	var strays []store.Damaged
+	for _, id := range ids {
+		known := slices.ContainsFunc(pods, func(p *pod) bool { return p.id == id }) ||
+			slices.ContainsFunc(damaged, func(d store.Damaged) bool { return d.ID == id })
+		if !known && store.ValidID(id) {
+			m.log.WithField("pod", id).Warn("a shim runs whose pod's directory is gone; ending it")
+			strays = append(strays, store.Damaged{ID: id, Dir: filepath.Join(m.podsDir(), id), Err: fs.ErrNotExist})
+		}
+	}
+	return strays
 }
 
 func (m *Manager) endForeignShim(ctx context.Context, s oci.Shim) error {

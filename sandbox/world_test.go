@@ -337,6 +337,29 @@ func (w *world) kernel() *kernel {
 				return nil
 			})
 		},
+		runningPods: func(string) ([]string, error) {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			var ids []string
+			for id, s := range w.shims {
+				if !s.dead {
+					ids = append(ids, id)
+				}
+			}
+			return ids, nil
+		},
+		endStrays: func(ctx context.Context, dir string) (cgroups []string, err error) {
+			err = w.call(ctx, "end strays", func() error {
+				if s := w.shims[filepath.Base(dir)]; s != nil {
+					s.die()
+					for _, c := range s.containers {
+						cgroups = append(cgroups, c.cgroup)
+					}
+				}
+				return nil
+			})
+			return cgroups, err
+		},
 		user: func(string, *spec.Security, string) (spec.User, error) {
 			return spec.User{UID: 1, GID: 2, Groups: []uint32{2, 3}}, w.call(ctx, "user", func() error { return nil })
 		},
