@@ -329,37 +329,9 @@ func (w *world) kernel() *kernel {
 		cgroupRemove: func(ctx context.Context, path string) error {
 			return w.call(ctx, "remove cgroup", w.drop("cgroup", path))
 		},
-		killHung: func(ctx context.Context, dir string) error {
-			return w.call(ctx, "kill hung", func() error {
-				if s := w.shims[filepath.Base(dir)]; s != nil {
-					s.die()
-				}
-				return nil
-			})
-		},
-		runningPods: func(string) ([]string, error) {
-			w.mu.Lock()
-			defer w.mu.Unlock()
-			var ids []string
-			for id, s := range w.shims {
-				if !s.dead {
-					ids = append(ids, id)
-				}
-			}
-			return ids, nil
-		},
-		endStrays: func(ctx context.Context, dir string) (cgroups []string, err error) {
-			err = w.call(ctx, "end strays", func() error {
-				if s := w.shims[filepath.Base(dir)]; s != nil {
-					s.die()
-					for _, c := range s.containers {
-						cgroups = append(cgroups, c.cgroup)
-					}
-				}
-				return nil
-			})
-			return cgroups, err
-		},
+		killHung:    w.killHung,
+		runningPods: w.runningPods,
+		endStrays:   w.endStrays,
 		user: func(string, *spec.Security, string) (spec.User, error) {
 			return spec.User{UID: 1, GID: 2, Groups: []uint32{2, 3}}, w.call(ctx, "user", func() error { return nil })
 		},
@@ -373,6 +345,40 @@ func (w *world) kernel() *kernel {
 		},
 		labelFile: func(string, string) error { return nil },
 	}
+}
+
+func (w *world) killHung(ctx context.Context, dir string) error {
+	return w.call(ctx, "kill hung", func() error {
+		if s := w.shims[filepath.Base(dir)]; s != nil {
+			s.die()
+		}
+		return nil
+	})
+}
+
+// runningPods are those whose shims live.
+func (w *world) runningPods(string) (ids []string, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for id, s := range w.shims {
+		if !s.dead {
+			ids = append(ids, id)
+		}
+	}
+	return ids, nil
+}
+
+func (w *world) endStrays(ctx context.Context, dir string) (cgroups []string, err error) {
+	err = w.call(ctx, "end strays", func() error {
+		if s := w.shims[filepath.Base(dir)]; s != nil {
+			s.die()
+			for _, c := range s.containers {
+				cgroups = append(cgroups, c.cgroup)
+			}
+		}
+		return nil
+	})
+	return cgroups, err
 }
 
 type fakeDriver struct{ w *world }
