@@ -9,22 +9,47 @@ import (
 	"github.com/criruntime/criruntime/oci/shim/api"
 )
 
-// execGrace is how long a start may go on for a client that has given up.
-const execGrace = 10 * time.Second
+const (
+	// execGrace is how long a start may go on for a client that has given up.
+	execGrace = 10 * time.Second
+	// execPatience is for how much of that the client is kept waiting.
+	execPatience = time.Second
+)
 
 // Exec starts a process in a running container. A start that is under way
-// cannot be called back: where ctx ends meanwhile it is waited for, and the
-// process ended.
+// cannot be called back: where ctx ends meanwhile it is waited for, the caller
+// for a moment only, and the process ended.
 func (c *client) Exec(ctx context.Context, o ExecOptions) (Process, error) {
-	lease, err := c.handOver(o.Stdio)
+	lease, err := c.handOver(ctx, o.Stdio)
 	if err != nil {
 		return nil, err
 	}
+	type outcome struct {
+		process Process
+		err     error
+	}
+	started := make(chan outcome, 1)
+	go func() {
+		p, err := c.exec(ctx, o, lease)
+		started <- outcome{p, err}
+	}()
+	patience, cancel := graceful(ctx, execPatience)
+	defer cancel()
+	select {
+	case s := <-started:
+		return s.process, s.err
+	case <-patience.Done():
+		return nil, fmt.Errorf("exec in container %s: %w", o.ID, ctx.Err())
+	}
+}
+
+// exec ends the process itself if ctx ends before it is started.
+func (c *client) exec(ctx context.Context, o ExecOptions, lease *lease) (Process, error) {
 	defer lease.close() // the process has the streams by then, or never
 	p := &execProcess{client: c, id: &api.ExecID{Id: o.ID, ExecId: o.ExecID}}
 	start, cancel := graceful(ctx, execGrace)
 	defer cancel()
-	err = c.call("exec in container "+o.ID, func(s api.ShimClient) error {
+	err := c.call("exec in container "+o.ID, func(s api.ShimClient) error {
 		r, err := s.Exec(start, &api.ExecRequest{
 			Id: o.ID, ExecId: o.ExecID, Process: o.Process, StdioToken: lease.token,
 		})
@@ -95,7 +120,7 @@ func (p *execProcess) Resize(ctx context.Context, width, height uint16) error {
 
 // Attach joins stdio to the container's and blocks until either ends.
 func (c *client) Attach(ctx context.Context, id string, io Stdio) error {
-	lease, err := c.handOver(io)
+	lease, err := c.handOver(ctx, io)
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package oci
 
 import (
+	"context"
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
@@ -30,7 +31,7 @@ func (l *lease) close() {
 }
 
 // handOver gives the shim duplicates of the streams.
-func (c *client) handOver(s Stdio) (*lease, error) {
+func (c *client) handOver(ctx context.Context, s Stdio) (*lease, error) {
 	if s == (Stdio{}) {
 		return &lease{}, nil
 	}
@@ -44,7 +45,7 @@ func (c *client) handOver(s Stdio) (*lease, error) {
 		return nil, fmt.Errorf("cannot hand streams to the shim of pod %s: %w", c.podID, err)
 	}
 	l := &lease{token: newToken(), conn: conn}
-	if err := l.send(s); err != nil {
+	if err := l.send(ctx, s); err != nil {
 		l.close()
 		return nil, fmt.Errorf("cannot hand streams to the shim of pod %s: %w", c.podID, err)
 	}
@@ -57,7 +58,7 @@ func newToken() string {
 	return hex.EncodeToString(b[:])
 }
 
-func (l *lease) send(s Stdio) error {
+func (l *lease) send(ctx context.Context, s Stdio) error {
 	var fds []int
 	var mask byte
 	for i, f := range []*os.File{s.Stdin, s.Stdout, s.Stderr} {
@@ -75,6 +76,8 @@ func (l *lease) send(s Stdio) error {
 	if err := l.conn.SetDeadline(time.Now().Add(handOverTimeout)); err != nil {
 		return err
 	}
+	hurry := context.AfterFunc(ctx, func() { _ = l.conn.SetDeadline(time.Now()) })
+	defer hurry()
 	msg := append([]byte(l.token), mask)
 	if _, _, err := l.conn.WriteMsgUnix(msg, unix.UnixRights(fds...), nil); err != nil {
 		return err
@@ -84,7 +87,13 @@ func (l *lease) send(s Stdio) error {
 		if errors.Is(err, io.EOF) {
 			return errors.New("the shim refused them")
 		}
+		if ctx.Err() != nil {
+			err = ctx.Err()
+		}
 		return err
+	}
+	if !hurry() {
+		return ctx.Err()
 	}
 	return l.conn.SetDeadline(time.Time{})
 }

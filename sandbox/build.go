@@ -268,7 +268,7 @@ func readSpec(bundle string) (*specs.Spec, error) {
 // takes away its processes and its cgroup.
 func (c *container) deleteProcess(ctx context.Context) error {
 	if s, err := c.pod.findShim(ctx); err == nil && s != nil {
-		call, cancel := context.WithTimeout(ctx, c.pod.m.times.shim)
+		call, cancel := c.pod.m.attended(ctx, s, c.pod.m.times.shim)
 		defer cancel()
 		_ = s.Signal(call, c.id, sigkill, true)
 		if err := s.Delete(call, c.id); err == nil {

@@ -143,12 +143,24 @@ func (m *Manager) waitExec(ctx context.Context, p oci.Process) (oci.Exit, error)
 	if err == nil || ctx.Err() == nil && !over {
 		return exit, err
 	}
-	kill, cancel := context.WithTimeout(context.WithoutCancel(ctx), m.times.kill)
-	defer cancel()
-	if killErr := p.Kill(kill); killErr != nil && !errors.Is(killErr, oci.ErrGone) && !errors.Is(killErr, oci.ErrNotFound) {
-		m.log.WithError(killErr).Warn("a command that should have ended runs on")
+	killed := make(chan struct{})
+	go func() {
+		defer close(killed)
+		m.killExec(context.WithoutCancel(ctx), p)
+	}()
+	select {
+	case <-killed:
+	case <-time.After(m.times.answer): // the client's time is over
 	}
 	return exit, cmp.Or(ctx.Err(), err)
+}
+
+func (m *Manager) killExec(ctx context.Context, p oci.Process) {
+	kill, cancel := context.WithTimeout(ctx, m.times.kill)
+	defer cancel()
+	if err := p.Kill(kill); err != nil && !errors.Is(err, oci.ErrGone) && !errors.Is(err, oci.ErrNotFound) {
+		m.log.WithError(err).Warn("a command that should have ended runs on")
+	}
 }
 
 // resizing passes a client's terminal sizes on until it is told to stop.

@@ -9,9 +9,28 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
+	"github.com/criruntime/criruntime/oci"
 	"github.com/criruntime/criruntime/oci/pidfd"
 )
+
+// attended is a context for calls to a shim. It ends before its time if the shim
+// hangs: if it does not even say what it knows, which takes it no work.
+func (m *Manager) attended(ctx context.Context, s oci.Shim, limit time.Duration) (context.Context, context.CancelFunc) {
+	call, cancel := context.WithTimeout(ctx, limit)
+	doubt := time.AfterFunc(m.times.doubt, func() {
+		ask, done := context.WithTimeout(call, m.times.answer)
+		defer done()
+		if _, err := s.Info(ask); err != nil && ask.Err() != nil {
+			cancel()
+		}
+	})
+	return call, func() {
+		doubt.Stop()
+		cancel()
+	}
+}
 
 // killHung ends a shim that keeps its socket and does not answer on it. The pid
 // file that its launcher wrote names its process; that this is still the one is

@@ -133,7 +133,7 @@ func (c *container) ask(ctx context.Context, s *stop) error {
 		n = int(unix.SIGTERM)
 	}
 	if shim := c.pod.connection(); shim != nil {
-		call, cancel := context.WithTimeout(ctx, c.pod.m.times.shim)
+		call, cancel := c.pod.m.attended(ctx, shim, c.pod.m.times.shim)
 		err = shim.Signal(call, c.id, n, false)
 		cancel()
 	}
@@ -166,7 +166,7 @@ func (c *container) kill(ctx context.Context) error {
 	}
 	t := c.pod.m.times
 	if shim := c.pod.connection(); shim != nil {
-		call, cancel := context.WithTimeout(ctx, t.shim)
+		call, cancel := c.pod.m.attended(ctx, shim, t.shim)
 		err := shim.Signal(call, c.id, sigkill, true)
 		cancel()
 		if err == nil && c.waitExit(ctx, t.kill) {

@@ -231,7 +231,7 @@ func (p *pod) findShim(ctx context.Context) (oci.Shim, error) {
 }
 
 func (p *pod) stopShim(ctx context.Context, s oci.Shim) error {
-	polite, cancel := context.WithTimeout(ctx, p.m.times.shim)
+	polite, cancel := p.m.attended(ctx, s, p.m.times.shim)
 	defer cancel()
 	for id := range p.Load().Containers {
 		if err := s.Delete(polite, id); err != nil {

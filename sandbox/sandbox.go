@@ -88,6 +88,8 @@ type times struct {
 	attempt    time.Duration // the longest a creation may take
 	linger     time.Duration // how long one goes on after its clients timed out
 	shim       time.Duration // a call to a shim that should answer at once
+	doubt      time.Duration // after so long a call, whether the shim answers at all is asked
+	answer     time.Duration // and the answer takes at most so long
 	kill       time.Duration // from SIGKILL to the report of the exit
 	recover    time.Duration // New waits this long for all pods
 	settle     time.Duration // the first collection of garbage
@@ -101,6 +103,8 @@ func defaultTimes() *times {
 		attempt:    4 * time.Minute,
 		linger:     30 * time.Second,
 		shim:       10 * time.Second,
+		doubt:      500 * time.Millisecond,
+		answer:     1500 * time.Millisecond,
 		kill:       10 * time.Second,
 		recover:    5 * time.Second,
 		settle:     time.Minute,
