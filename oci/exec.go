@@ -121,6 +121,9 @@ func (p *execProcess) Resize(ctx context.Context, width, height uint16) error {
 // Attach joins stdio to the container's and blocks until either ends.
 func (c *client) Attach(ctx context.Context, id string, io Stdio) error {
 	lease, err := c.handOver(ctx, io)
+	if err != nil && ctx.Err() != nil {
+		return nil // the client left before the shim had taken its streams
+	}
 	if err != nil {
 		return err
 	}
