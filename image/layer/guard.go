@@ -132,8 +132,9 @@ func keepXattr(name, value string) bool {
 		!strings.HasPrefix(name, "user.overlay.") && len(value) < maxXattr
 }
 
-// place looks at an entry that will be made at path, all symbolic links of its parents followed inside the root. It reports
-// whether the entry is to be extracted.
+// place looks at an entry that will be made at path, all symbolic links of its
+// parents followed inside the root. It reports whether the entry is to be
+// extracted.
 func (g *guard) place(hdr *tar.Header, path string) (bool, error) {
 	if err := g.inside(hdr.Name, path); err != nil {
 		return false, err

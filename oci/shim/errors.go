@@ -13,9 +13,9 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// Texts of errors give the reason; the client adds what could not be done, and
-// to which container. Kinds of failure that the daemon acts upon; package oci has its own names
-// for them. Each has the status code that carries it.
+// Kinds of failure that the daemon acts upon; package oci has its own names for
+// them. Each has the status code that carries it. Texts of errors give the
+// reason; the client adds what could not be done, and to which container.
 var (
 	errNotFound = errors.New("not found")               // codes.NotFound
 	errCommand  = errors.New("cannot execute")          // codes.InvalidArgument

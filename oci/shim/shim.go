@@ -89,9 +89,19 @@ func again(o Options) error {
 	if err != nil {
 		return err
 	}
+	s, err := takeUp(o, log)
+	if err != nil {
+		log.Errorf("cannot go on after a rest: %v", err)
+		return err
+	}
+	s.guard("reaper", s.reaper.run)
+	return s.serve()
+}
+
+func takeUp(o Options, log *logrus.Logger) (*Shim, error) {
 	n, err := readNotes(o.Notes)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	unix.CloseOnExec(n.API)
 	unix.CloseOnExec(n.Stdio)
@@ -99,12 +109,7 @@ func again(o Options) error {
 	if err == nil {
 		err = s.resume(n)
 	}
-	if err != nil {
-		log.Errorf("cannot go on after a rest: %v", err)
-		return err
-	}
-	s.guard("reaper", s.reaper.run)
-	return s.serve()
+	return s, err
 }
 
 // Shim is the state of one pod's shim.

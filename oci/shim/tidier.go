@@ -22,7 +22,7 @@ const (
 )
 
 // tidier gives memory back to the kernel after work that leaves much garbage.
-// No timer runs while the shim is idle.
+// No timer runs from a rest to the next work.
 type tidier struct {
 	delay time.Duration
 	rest  func() // returns where that is not possible
