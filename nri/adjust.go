@@ -24,7 +24,41 @@ func (o *Options) adjust(s *specs.Spec, a *api.ContainerAdjustment) error {
 	if err != nil {
 		return fmt.Errorf("cannot adjust the container as plugins ask: %w", err)
 	}
+	adjustRest(s, a.GetLinux())
 	return nil
+}
+
+// adjustRest applies what the library leaves out: of memory it takes the limit
+// alone, for memory and swap, and of a seccomp profile not the error number.
+func adjustRest(s *specs.Spec, a *api.LinuxContainerAdjustment) {
+	if n := a.GetSeccompPolicy().GetDefaultErrno(); n != nil && s.Linux.Seccomp != nil {
+		number := uint(n.GetValue())
+		s.Linux.Seccomp.DefaultErrnoRet = &number
+	}
+	if a.GetResources().GetMemory() == nil {
+		return
+	}
+	if s.Linux.Resources == nil {
+		s.Linux.Resources = &specs.LinuxResources{}
+	}
+	if s.Linux.Resources.Memory == nil {
+		s.Linux.Resources.Memory = &specs.LinuxMemory{}
+	}
+	to, from := s.Linux.Resources.Memory, a.GetResources().ToOCI().Memory
+	take(&to.Reservation, from.Reservation)
+	take(&to.Swap, from.Swap)
+	take(&to.Kernel, from.Kernel)
+	take(&to.KernelTCP, from.KernelTCP)
+	take(&to.Swappiness, from.Swappiness)
+	take(&to.DisableOOMKiller, from.DisableOOMKiller)
+	take(&to.UseHierarchy, from.UseHierarchy)
+}
+
+// take takes over what is given.
+func take[T any](to **T, from *T) {
+	if from != nil {
+		*to = from
+	}
 }
 
 // redirectLog sends what the library says to the daemon's log: its news are for
