@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -17,15 +18,13 @@ import (
 // chosen is the part of Kubernetes' own suite that is about a node.
 const chosen = `\[NodeConformance\]|\[sig-node\].*\[Conformance\]`
 
+// sideBySide is how many specs run at once: most of them wait most of the time.
+const sideBySide = "10"
+
 // leftOut are specs that cannot pass on one node on loopback whatever its
 // runtime, and those that only repeat others a hundred times, with the reason.
 var leftOut = []struct{ specs, why string }{
-	{`Granular Checks`, "needs Services, and this cluster runs no kube-proxy"},
-	{`PLR Pod InPlace Resize`, "127 combinations of one request; TestAPodIsResizedInPlace does it"},
-	{`\[Slow\]|\[Disruptive\]|\[Serial\]`, "would take hours, or the node away from the others"},
-	{`NodeProblemDetector|\[Feature:|\[Alpha\]`, "needs what is not part of a plain cluster"},
-	{`(ConfigMap|Secrets) should be consumable via the environment`, "the shell of Debian's busybox drops variables with a dash in their names"},
-	{`proxy.*(logs|subresource)`, "the apiserver does not proxy to an address on loopback"},
+	{`PLR guaranteed qos|pod-level guaranteed pods`, "wants a container with oom_score_adj -997, which the kernel refuses without CAP_SYS_RESOURCE"},
 }
 
 // TestKubernetesOwnSuite runs the chosen specs and prints which ran, passed and
@@ -49,10 +48,15 @@ func TestKubernetesOwnSuite(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer log.Close()
-	cmd := exec.CommandContext(ctx, filepath.Join(options().Kubernetes, "e2e.test"),
-		"--provider=local", "--kubeconfig="+node.Kubeconfig("admin"), "--kubectl-path="+filepath.Join(options().Kubernetes, "kubectl"),
-		"--ginkgo.focus="+focus, "--ginkgo.skip="+strings.Join(skip, "|"), "--ginkgo.junit-report="+report,
-		"--ginkgo.no-color", "--ginkgo.timeout=100m", "--num-nodes=1", "--disable-log-dump")
+	programs := options().Kubernetes
+	cmd := exec.CommandContext(ctx, filepath.Join(programs, "ginkgo"), "--procs="+sideBySide, "--no-color", "--timeout=100m",
+		"--focus="+focus, "--skip="+strings.Join(skip, "|"), "--junit-report="+filepath.Base(report), "--output-dir="+dir,
+		filepath.Join(programs, "e2e.test"), "--",
+		"--provider=local", "--kubeconfig="+node.Kubeconfig("admin"), "--kubectl-path="+filepath.Join(programs, "kubectl"),
+		"--num-nodes=1", "--disable-log-dump")
+	// The suite is a process for each of sideBySide, which outlive ginkgo.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, log, log
 	began := time.Now()
 	failed := cmd.Run()

@@ -6,7 +6,7 @@
 #	build.sh CACHE [PROGRAM...]
 #
 # Without names it builds what the checks need; "agnhost" is Kubernetes' own test
-# image, and "e2e.test" its test suite.
+# image, "e2e.test" its test suite, and "ginkgo" runs its specs side by side.
 set -eu
 
 cache=$(realpath -m "$1")
@@ -73,6 +73,7 @@ for name in "$@"; do
 		certificates=$(go list -m -f '{{.Dir}}' k8s.io/kubernetes)/test/images/agnhost/porter
 		install -m 0644 "$certificates/localhost.crt" "$certificates/localhost.key" "$to"
 		;;
+	ginkgo) packages="$packages github.com/onsi/ginkgo/v2/ginkgo" ;;
 	*) packages="$packages k8s.io/kubernetes/cmd/$name" ;;
 	esac
 done
