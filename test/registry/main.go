@@ -88,7 +88,7 @@ func kubernetes(base *fixtures.Base, program string) (map[string]fixtures.Image,
 	return map[string]fixtures.Image{
 		"e2e-test-images/agnhost:2.55":     agnhost, // the previous one, for updates
 		"e2e-test-images/agnhost:2.66.1":   agnhost,
-		"e2e-test-images/busybox:1.37.0-2": base.Busybox,
+		"e2e-test-images/busybox:1.37.0-2": base.Bash,
 		"e2e-test-images/nginx:1.27.0-2":   base.Nginx,
 		"e2e-test-images/nginx:1.28.0-2":   base.Nginx,
 		"e2e-test-images/nonewprivs:1.4":   base.NoNewPrivs,

@@ -14,8 +14,9 @@ for package in gcc libc6-dev libseccomp-dev pkg-config iptables iproute2 ca-cert
 	make xz-utils libcap-dev libnet1-dev libnl-3-dev libprotobuf-dev libprotobuf-c-dev protobuf-compiler protobuf-c-compiler uuid-dev crun; do
 	dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing="$missing $package"
 done
-images="busybox nginx nginx-common util-linux libc6 libcrypt1 libpcre2-8-0 libssl3 zlib1g"
-[ -z "$missing" ] && [ -e "$cache/stamps/debian" ] && exit
+images="busybox bash libtinfo6 nginx nginx-common util-linux libc6 libcrypt1 libpcre2-8-0 libssl3 zlib1g"
+stamp=$cache/stamps/debian-$(echo "$images" | cksum | cut -d" " -f1)
+[ -z "$missing" ] && [ -e "$stamp" ] && exit
 
 # The lists are fetched only if they are missing or too old to be of use.
 apt_get() { apt-get -qq -o Dpkg::Use-Pty=0 -o Acquire::Retries=3 "$@"; }
@@ -24,7 +25,7 @@ if [ -n "$missing" ]; then
 	apt_get update
 	DEBIAN_FRONTEND=noninteractive apt_get install -y --no-install-recommends $missing >/dev/null
 fi
-[ -e "$cache/stamps/debian" ] && exit
+[ -e "$stamp" ] && exit
 
 echo "    downloading $images"
 rm -rf "$cache/debian"
@@ -38,4 +39,4 @@ for package in *.deb; do
 	dpkg -x "$package" "$cache/debian"
 done
 rm -r "$cache/debian/packages"
-touch "$cache/stamps/debian"
+touch "$stamp"
