@@ -177,13 +177,17 @@ func (w *Writer) Write(p []byte) (int, error) {
 	return n, nil
 }
 
-// Flush logs an unfinished line as it is. It is called at the stream's end.
+// Flush logs the beginning of a line whose end never came, as a part: whoever
+// reads the log gets the bytes that were written, without a newline. It is called
+// at the stream's end.
 func (w *Writer) Flush() {
 	if len(w.tail) == 0 && !w.partial {
 		return
 	}
 	w.begin()
-	w.record(w.full, nil)
+	if len(w.tail) > 0 {
+		w.record(w.part, nil)
+	}
 	w.finishLine()
 	w.end()
 }
