@@ -83,15 +83,16 @@ func kubernetes(base *fixtures.Base, program string) (map[string]fixtures.Image,
 	files.Dir("/uploads", 0o755)
 	// Hooks of the suite call curl, with no more than a URL.
 	files.File("/usr/bin/curl", 0o755, "#!/bin/sh\nfor url; do :; done\nexec wget -q -O - \"$url\"\n")
-	agnhost := base.Busybox.With(files.Layer(fixtures.Gzip)).Running("pause")
+	agnhost := base.Bash.With(files.Layer(fixtures.Gzip)).Running("pause")
 	agnhost.Config.Entrypoint = []string{"/agnhost"}
 	return map[string]fixtures.Image{
-		"e2e-test-images/agnhost:2.55":     agnhost, // the previous one, for updates
-		"e2e-test-images/agnhost:2.66.1":   agnhost,
-		"e2e-test-images/busybox:1.37.0-2": base.Bash,
-		"e2e-test-images/nginx:1.27.0-2":   base.Nginx,
-		"e2e-test-images/nginx:1.28.0-2":   base.Nginx,
-		"e2e-test-images/nonewprivs:1.4":   base.NoNewPrivs,
-		"pause:3.10.2":                     base.Pause,
+		"e2e-test-images/agnhost:2.55":            agnhost, // the previous one, for updates
+		"e2e-test-images/agnhost:2.66.1":          agnhost,
+		"e2e-test-images/busybox:1.37.0-2":        base.Busybox,
+		"e2e-test-images/glibc-dns-testing:2.1.1": base.Busybox,
+		"e2e-test-images/nginx:1.27.0-2":          base.Nginx,
+		"e2e-test-images/nginx:1.28.0-2":          base.Nginx,
+		"e2e-test-images/nonewprivs:1.4":          base.NoNewPrivs,
+		"pause:3.10.2":                            agnhost, // whose default is a pause that ends when told so
 	}, nil
 }
