@@ -1,15 +1,12 @@
 package nri
 
 import (
-	"context"
 	"fmt"
 
 	"github.com/containerd/nri/pkg/api"
-	nrilog "github.com/containerd/nri/pkg/log"
 	nrigen "github.com/containerd/nri/pkg/runtime-tools/generate"
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/opencontainers/runtime-tools/generate"
-	"github.com/sirupsen/logrus"
 )
 
 // adjust changes the spec as the plugins ask. On an error the spec is not to be
@@ -47,7 +44,7 @@ func adjustRest(s *specs.Spec, a *api.LinuxContainerAdjustment) {
 	to, from := s.Linux.Resources.Memory, a.GetResources().ToOCI().Memory
 	take(&to.Reservation, from.Reservation)
 	take(&to.Swap, from.Swap)
-	take(&to.Kernel, from.Kernel)
+	take(&to.Kernel, from.Kernel) //lint:ignore SA1019 plugins may ask for it where cgroups are of version 1
 	take(&to.KernelTCP, from.KernelTCP)
 	take(&to.Swappiness, from.Swappiness)
 	take(&to.DisableOOMKiller, from.DisableOOMKiller)
@@ -59,27 +56,4 @@ func take[T any](to **T, from *T) {
 	if from != nil {
 		*to = from
 	}
-}
-
-// redirectLog sends what the library says to the daemon's log: its news are for
-// those who debug.
-func redirectLog(log *logrus.Entry, errors logrus.Level) { nrilog.Set(logger{log, errors}) }
-
-type logger struct {
-	log    *logrus.Entry
-	errors logrus.Level // at which the library's errors are logged
-}
-
-// Debugf implements the library's Logger.
-func (l logger) Debugf(_ context.Context, format string, args ...any) { l.log.Tracef(format, args...) }
-
-// Infof implements the library's Logger.
-func (l logger) Infof(_ context.Context, format string, args ...any) { l.log.Debugf(format, args...) }
-
-// Warnf implements the library's Logger.
-func (l logger) Warnf(_ context.Context, format string, args ...any) { l.log.Warnf(format, args...) }
-
-// Errorf implements the library's Logger.
-func (l logger) Errorf(_ context.Context, format string, args ...any) {
-	l.log.Logf(l.errors, format, args...)
 }
