@@ -80,10 +80,10 @@ func (c *container) change(r *store.Record, e lifecycle.ContainerEvent, fn func(
 	if err != nil {
 		return failure(ErrState, "container %s: %w", c.id, err)
 	}
-	s.State = next
 	if fn != nil {
 		fn(&s)
 	}
+	s.State = next
 	r.Containers[c.id] = s
 	return nil
 }

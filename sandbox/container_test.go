@@ -267,6 +267,7 @@ func TestShortLived(t *testing.T) {
 	m := w.manager()
 	pod := must(m.RunPod(bg, podConfig("p"), ""))(t)
 	ctr := must(m.CreateContainer(bg, pod, containerConfig("c")))(t)
+	events := m.Subscribe(bg)
 	w.mu.Lock()
 	w.hook = func(point string) {
 		if point == "StartContainer/start/done" {
@@ -279,6 +280,11 @@ func TestShortLived(t *testing.T) {
 	s := must(m.Container(ctr))(t)
 	if s.State != ContainerExited || s.Reason != "Completed" || s.StartedAt.IsZero() || s.FinishedAt.Before(s.StartedAt) {
 		t.Errorf("%+v", s)
+	}
+	for _, want := range []EventKind{EventStarted, EventStopped} {
+		if e := <-events; e.Kind != want || e.ContainerID != ctr {
+			t.Errorf("event %s of %s, want %s of the container", e.Kind, e.ContainerID, want)
+		}
 	}
 }
 

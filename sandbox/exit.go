@@ -90,9 +90,12 @@ func (p *pod) container(id string) (*container, bool) {
 	return c, ok && c.pod == p
 }
 
-// exit records that the container has ended. The first report counts.
+// exit records that the container has ended. The first report counts. It may
+// overtake the shim's answer that the container was released.
 func (c *container) exit(e oci.Exit, reason, message string) {
+	overtaken := false
 	err := c.note(lifecycle.ContainerExit, func(s *store.Container) {
+		overtaken = s.State == lifecycle.ContainerStarting && reason != reasonStartError
 		s.FinishedAt, s.ExitCode, s.Reason, s.Message = e.FinishedAt, e.Code, reason, message
 	})
 	if err != nil {
@@ -100,6 +103,9 @@ func (c *container) exit(e oci.Exit, reason, message string) {
 	}
 	c.over.Do(func() { close(c.exited) })
 	c.log().WithField("code", e.Code).WithField("reason", reason).Info("container exited")
+	if overtaken {
+		c.pod.m.publish(EventStarted, c.pod.id, c.id)
+	}
 	c.pod.m.publish(EventStopped, c.pod.id, c.id)
 	c.pod.m.background(func() {
 		c.sweep()
