@@ -65,7 +65,8 @@ func (h *Host) add(format string, args ...any) {
 	}
 }
 
-// Diff lists what the other has and h has not ("+"), and the reverse ("-").
+// Diff lists what the other has and h has not ("+"), and the reverse ("-"), but
+// for cgroups that no test may have taken away: their owners may, at any time.
 func (h *Host) Diff(other *Host) []string {
 	var diff []string
 	for thing := range other.things {
@@ -74,7 +75,7 @@ func (h *Host) Diff(other *Host) []string {
 		}
 	}
 	for thing := range h.things {
-		if !other.things[thing] {
+		if !other.things[thing] && !foreignCgroup(thing) {
 			diff = append(diff, "- "+thing)
 		}
 	}
@@ -114,6 +115,19 @@ func (h *Host) mounts() error {
 // to the machine's own managers, and what is in them comes and goes.
 var podCgroups = []string{"crt", "criruntime", "kubepods", "test"}
 
+// ofPods says whether a cgroup, by its path in its hierarchy, is one of them or
+// below one.
+func ofPods(path string) bool {
+	return slices.ContainsFunc(podCgroups, func(p string) bool { return strings.HasPrefix(path, p) })
+}
+
+// foreignCgroup says whether a thing is a cgroup of somebody else, at the top of
+// its hierarchy.
+func foreignCgroup(thing string) bool {
+	path, ok := strings.CutPrefix(thing, "cgroup ")
+	return ok && !slices.ContainsFunc(podCgroups, func(p string) bool { return strings.Contains(path, "/"+p) })
+}
+
 func (h *Host) cgroups() error {
 	return eachHierarchy(func(mount string) error {
 		return filepath.WalkDir(mount, func(path string, d fs.DirEntry, err error) error {
@@ -124,9 +138,8 @@ func (h *Host) cgroups() error {
 				return err
 			}
 			h.add("cgroup %s", path)
-			name, err := filepath.Rel(mount, path)
-			if name == "." || slices.ContainsFunc(podCgroups, func(p string) bool { return strings.HasPrefix(name, p) }) {
-				return err
+			if path == mount || ofPods(strings.TrimPrefix(path, mount+"/")) {
+				return nil
 			}
 			return filepath.SkipDir
 		})

@@ -69,6 +69,7 @@ for name in "$@"; do
 	etcd) etcd ;;
 	e2e.test) suite ;;
 	agnhost)
+		go mod download k8s.io/kubernetes # a new machine has no directory of it yet
 		packages="$packages k8s.io/kubernetes/test/images/agnhost"
 		certificates=$(go list -m -f '{{.Dir}}' k8s.io/kubernetes)/test/images/agnhost/porter
 		install -m 0644 "$certificates/localhost.crt" "$certificates/localhost.key" "$to"
