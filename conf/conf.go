@@ -8,6 +8,9 @@ package conf
 import (
 	_ "embed"
 	"fmt"
+	"maps"
+	"reflect"
+	"slices"
 	"strings"
 	"time"
 
@@ -141,6 +144,40 @@ func (c *Config) Values() (map[string]any, error) {
 	values := map[string]any{}
 	_, err := toml.Decode(b.String(), &values)
 	return values, err
+}
+
+// Differing lists the keys that two configurations have other values for, such
+// as "log.level", in alphabetical order.
+func Differing(a, b *Config) ([]string, error) {
+	before, err := a.Values()
+	if err != nil {
+		return nil, err
+	}
+	after, err := b.Values()
+	if err != nil {
+		return nil, err
+	}
+	keys := differing("", before, after)
+	slices.Sort(keys)
+	return keys, nil
+}
+
+func differing(prefix string, a, b map[string]any) []string {
+	all := map[string]any{}
+	maps.Copy(all, a)
+	maps.Copy(all, b)
+	var keys []string
+	for k := range all {
+		before, isTable := a[k].(map[string]any)
+		after, isTableToo := b[k].(map[string]any)
+		switch {
+		case isTable && isTableToo:
+			keys = append(keys, differing(prefix+k+".", before, after)...)
+		case !reflect.DeepEqual(a[k], b[k]):
+			keys = append(keys, prefix+k)
+		}
+	}
+	return keys
 }
 
 // Default returns a new configuration with every key at its default.

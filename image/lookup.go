@@ -16,7 +16,7 @@ import (
 func (s *Store) List() []Image {
 	all := s.list()
 	for i := range all {
-		all[i] = s.pins.mark(all[i])
+		all[i] = s.pins.Load().mark(all[i])
 	}
 	return all
 }
@@ -32,7 +32,7 @@ func (s *Store) Lookup(ref string) (Image, error) {
 	if err != nil {
 		return Image{}, fmt.Errorf("image %q: %w", ref, err)
 	}
-	return s.pins.mark(e.Image), nil
+	return s.pins.Load().mark(e.Image), nil
 }
 
 var hexadecimal = regexp.MustCompile(`^[0-9a-f]{1,64}$`)

@@ -10,6 +10,12 @@ import (
 // that is asked for is done (CRI, Image.pinned).
 type pins []*regexp.Regexp
 
+// SetPinned replaces Options.Pinned.
+func (s *Store) SetPinned(patterns []string) {
+	ps := newPins(patterns)
+	s.pins.Store(&ps)
+}
+
 // newPins compiles patterns: whole names, in which "*" stands for any text.
 func newPins(patterns []string) pins {
 	var ps pins

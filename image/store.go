@@ -80,7 +80,7 @@ type Store struct {
 	log    *logrus.Entry
 	boot   string
 	client *registry.Client
-	pins   pins
+	pins   atomic.Pointer[pins]
 	disk   *os.File // Root, for syncfs: opened before the writes it reports on
 	lock   *os.File
 	*catalog
@@ -131,11 +131,12 @@ func Open(o Options) (*Store, error) {
 	}
 	life, quit := context.WithCancel(context.Background())
 	s := &Store{
-		o: o, log: o.Log, boot: strings.TrimSpace(string(boot)), client: client, pins: newPins(o.Pinned),
+		o: o, log: o.Log, boot: strings.TrimSpace(string(boot)), client: client,
 		catalog: newCatalog(), slots: semaphore.NewWeighted(4 * int64(o.Layers)),
 		wake: make(chan struct{}, 1), sweep: make(chan struct{}, 1), life: life, quit: quit,
 	}
 	s.unpacks.unclaimed = s.unclaimed
+	s.SetPinned(o.Pinned)
 	if err := s.open(); err != nil {
 		quit()
 		return nil, errors.Join(fmt.Errorf("cannot open the image store %s: %w", o.Root, err), s.closeFiles())

@@ -141,7 +141,7 @@ func (p *pod) newBuilding(ctx context.Context, config *spec.Container) (*buildin
 	}
 	b.input = spec.Input{
 		Pod: r.Config, Container: config, PodID: p.id, Image: img.Config.Config, Host: p.m.o.Host,
-		Handler: p.m.handlerName(r.Handler), Policy: p.m.o.Policy, Rootfs: "rootfs",
+		Handler: p.m.handlerName(r.Handler), Policy: *p.m.policy.Load(), Rootfs: "rootfs",
 		Labels: spec.ContainerLabels(r.Labels, config.Security.SELinux),
 	}
 	if b.input.Paths, err = p.specPaths(config); err != nil {

@@ -129,7 +129,7 @@ func (c *container) execProcess(cmd []string, tty bool) ([]byte, error) {
 		return nil, err
 	}
 	if r, ok := c.record(); ok && r.Resources != nil {
-		c.pod.m.o.Policy.PinExec(p, r.Resources.CPUSetCPUs)
+		c.pod.m.policy.Load().PinExec(p, r.Resources.CPUSetCPUs)
 	}
 	return json.Marshal(p)
 }

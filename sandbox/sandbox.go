@@ -33,6 +33,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -124,6 +125,7 @@ type Manager struct {
 	bootID  string
 	steps   steps.Runner
 	plugins Plugins
+	policy  atomic.Pointer[spec.Policy]
 	index   index
 	flights flights
 	events  hub
@@ -189,10 +191,14 @@ func newManager(o Options) (*Manager, error) {
 		settled: make(chan struct{}),
 	}
 	m.ctx, m.cancel = context.WithCancel(context.Background())
+	m.SetPolicy(o.Policy)
 	m.flights.m = m
 	m.layers.m = m
 	return m, nil
 }
+
+// SetPolicy replaces Options.Policy, for containers and commands to come.
+func (m *Manager) SetPolicy(p spec.Policy) { m.policy.Store(&p) }
 
 // Close ends what the Manager does in the background, rolls back the creations
 // under way and drops the connections to the shims. Pods and containers run on.

@@ -26,7 +26,9 @@ import (
 
 // parts are what the daemon consists of.
 type parts struct {
-	conf    *conf.Config
+	conf *conf.Config // of the start
+	// current is what is in force.
+	current func() *conf.Config
 	metrics *metrics
 	machine *spec.Host
 	network *network.Network
@@ -46,8 +48,8 @@ type parts struct {
 // assemble wires the daemon together: here, and nowhere else, packages meet and
 // see the configuration. Each part needs those above it. On an error the caller
 // closes what was made.
-func assemble(ctx context.Context, c *conf.Config) (*parts, error) {
-	d := &parts{conf: c, metrics: newMetrics()}
+func assemble(ctx context.Context, c *conf.Config, current func() *conf.Config) (*parts, error) {
+	d := &parts{conf: c, current: current, metrics: newMetrics()}
 	for _, part := range []func(context.Context) error{
 		d.claimDirectories,
 		d.probe,
@@ -296,7 +298,7 @@ func (d *parts) openMetrics(ctx context.Context) error {
 func (d *parts) info() map[string]func() any {
 	return map[string]func() any{
 		"config": func() any {
-			values, err := d.conf.Values()
+			values, err := d.current().Values()
 			if err != nil {
 				return map[string]string{"error": err.Error()}
 			}

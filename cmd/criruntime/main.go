@@ -33,7 +33,7 @@ Without --config, the configuration is ` + conf.DefaultPath + `
 (which may be absent) with the *.toml files in ` + conf.DefaultPath + `.d.
 
 Signals: SIGTERM and SIGINT stop the daemon and leave all containers running;
-SIGHUP reads the log level again; SIGUSR1 logs the stacks of all goroutines.
+SIGHUP reads the configuration again; SIGUSR1 logs the stacks of all goroutines.
 `
 
 // Exit codes. A usage error is told apart from a failure, as in shells.

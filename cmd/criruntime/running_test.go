@@ -32,23 +32,44 @@ func captureLog(t *testing.T) *bytes.Buffer {
 	return b
 }
 
+// TestReload: what can change does, what cannot is named, and a fault changes
+// nothing.
 func TestReload(t *testing.T) {
 	log := captureLog(t)
-	file := filepath.Join(t.TempDir(), "c.toml")
+	r := &reloader{file: filepath.Join(t.TempDir(), "c.toml"), running: conf.Default()}
+	var applied []*conf.Config
+	var refusal error
 	set := func(text string) {
 		t.Helper()
-		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+		if err := os.WriteFile(r.file, []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}
-		reload(file)
+		log.Reset()
+		r.reload()
 	}
-	set("[log]\nlevel = \"debug\"\n")
-	if logrus.GetLevel() != logrus.DebugLevel {
-		t.Errorf("level %v", logrus.GetLevel())
+	set("[image]\npinned = [\"early\"]\n")
+	r.begin(func(c *conf.Config) error { applied = append(applied, c); return refusal })
+	if len(applied) != 1 || applied[0].Image.Pinned[0] != "early" {
+		t.Fatalf("a signal that came early: %+v", applied)
 	}
+	set("root = \"/elsewhere\"\n[log]\nlevel = \"debug\"\n[containers]\nselinux = true\npids_limit = 7\n[runtimes.x]\nshim = \"x\"\n")
+	if c := r.config(); c != applied[1] || c.Root != conf.Default().Root || c.Log.Level != "debug" || c.Containers.PidsLimit != 7 || c.Containers.SELinux || len(c.Runtimes) != 0 {
+		t.Errorf("in force is %+v", c)
+	}
+	for _, want := range []string{"changed: containers.pids_limit, image.pinned, log.level\"", "restarted: containers.selinux, root, runtimes.x\""} {
+		if !strings.Contains(log.String(), want) {
+			t.Errorf("no %q in the log: %s", want, log)
+		}
+	}
+	before := r.config()
 	set("[log]\nlevel = \"loud\"\n")
-	if logrus.GetLevel() != logrus.DebugLevel || !strings.Contains(log.String(), "c.toml:2: log.level") {
-		t.Errorf("a broken file: level %v, log %s", logrus.GetLevel(), log)
+	if r.config() != before || len(applied) != 2 || !strings.Contains(log.String(), "c.toml:2: log.level") {
+		t.Errorf("a broken file: %v, log %s", len(applied), log)
+	}
+	refusal = errors.New("no such thing")
+	set("[log]\nlevel = \"error\"\n")
+	if r.config() != before || !strings.Contains(log.String(), "no such thing") {
+		t.Errorf("refused: log %s", log)
 	}
 }
 

@@ -24,7 +24,8 @@ func serve(file string) error {
 		return err
 	}
 	tune()
-	if err := runDaemon(handleSignals(file), c); err != nil {
+	r := &reloader{file: file, running: c}
+	if err := runDaemon(handleSignals(r.reload), r); err != nil {
 		logrus.Error(err)
 		return errReported
 	}
@@ -32,15 +33,16 @@ func serve(file string) error {
 	return nil
 }
 
-func runDaemon(ctx context.Context, c *conf.Config) error {
+func runDaemon(ctx context.Context, r *reloader) error {
 	logrus.Infof("criruntime %s starts", versionText())
-	d, err := assemble(ctx, c)
+	d, err := assemble(ctx, r.config(), r.config)
 	if err != nil {
 		return errors.Join(err, d.close())
 	}
+	r.begin(d.apply)
 	notify(daemon.SdNotifyReady)
 	settle()
-	logrus.Infof("serving the CRI on %s", c.API.Listen)
+	logrus.Infof("serving the CRI on %s", d.conf.API.Listen)
 	err = d.server.Serve(ctx)
 	notify(daemon.SdNotifyStopping)
 	return errors.Join(err, d.close())

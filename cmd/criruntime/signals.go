@@ -8,15 +8,12 @@ import (
 	"syscall"
 
 	"github.com/sirupsen/logrus"
-
-	"github.com/criruntime/criruntime/conf"
 )
 
 // handleSignals returns a context that SIGTERM or SIGINT ends; a second one of
-// them ends the process at once. SIGHUP reads the log level of the file again,
-// SIGUSR1 logs where every goroutine is. A broken pipe to the log is no reason
-// to die.
-func handleSignals(file string) context.Context {
+// them ends the process at once. SIGHUP calls reload, SIGUSR1 logs where every
+// goroutine is. A broken pipe to the log is no reason to die.
+func handleSignals(reload func()) context.Context {
 	ctx, cancel := context.WithCancel(context.Background())
 	signals := make(chan os.Signal, 8)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGUSR1)
@@ -25,7 +22,7 @@ func handleSignals(file string) context.Context {
 		for s := range signals {
 			switch s {
 			case syscall.SIGHUP:
-				reload(file)
+				reload()
 			case syscall.SIGUSR1:
 				logrus.Infof("all goroutines:\n%s", stacks())
 			default:
@@ -39,19 +36,6 @@ func handleSignals(file string) context.Context {
 		}
 	}()
 	return ctx
-}
-
-// reload puts into force what can change while the daemon runs.
-func reload(file string) {
-	c, err := conf.Load(file)
-	if err == nil {
-		err = setLevel(c.Log)
-	}
-	if err != nil {
-		logrus.Errorf("the configuration is not reloaded: %v", err)
-		return
-	}
-	logrus.Infof("configuration reloaded: the log level is %s", c.Log.Level)
 }
 
 func stacks() []byte {

@@ -1,13 +1,15 @@
 // Package class knows the classes of block I/O and of cache and memory bandwidth
 // (Intel RDT) that an administrator has configured and that annotations of pods
-// name: it turns a class into what the OCI runtime sets. The configuration is
-// read once, by Load; the library that reads it keeps it for the process.
+// name: it turns a class into what the OCI runtime sets. The libraries that read
+// the configuration keep it for the process.
 package class
 
 import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
+	"sync"
 
 	"github.com/intel/goresctrl/pkg/blockio"
 	"github.com/intel/goresctrl/pkg/rdt"
@@ -23,10 +25,8 @@ func Load(blockIOFile, rdtFile string) error {
 	quiet := slog.New(slog.NewTextHandler(io.Discard, nil)) // errors are returned as well
 	blockio.SetLogger(quiet)
 	rdt.SetLogger(quiet)
-	if blockIOFile != "" {
-		if err := blockio.SetConfigFromFile(blockIOFile, false); err != nil {
-			return fmt.Errorf("cannot use the classes of block I/O: %w", err)
-		}
+	if err := LoadBlockIO(blockIOFile); err != nil {
+		return err
 	}
 	if rdtFile == "" {
 		return nil
@@ -42,8 +42,37 @@ func Load(blockIOFile, rdtFile string) error {
 	return nil
 }
 
+// blockIO guards the library's classes of block I/O, and holds the text that they
+// are from.
+var blockIO struct {
+	sync.RWMutex
+	text []byte
+}
+
+// LoadBlockIO puts the classes of the file in the place of those that there are,
+// which stay if it returns an error; "" leaves none.
+func LoadBlockIO(file string) error {
+	var text []byte
+	if file != "" {
+		var err error
+		if text, err = os.ReadFile(file); err != nil {
+			return fmt.Errorf("cannot read the classes of block I/O: %w", err)
+		}
+	}
+	blockIO.Lock()
+	defer blockIO.Unlock()
+	if err := blockio.SetConfigFromData(text, false); err != nil {
+		_ = blockio.SetConfigFromData(blockIO.text, false) // it was good before
+		return fmt.Errorf("cannot use the classes of block I/O in %s: %w", file, err)
+	}
+	blockIO.text = text
+	return nil
+}
+
 // BlockIO is what a class of block I/O sets. The error wraps spec.ErrInvalid.
 func BlockIO(name string) (*specs.LinuxBlockIO, error) {
+	blockIO.RLock()
+	defer blockIO.RUnlock()
 	limits, err := blockio.OciLinuxBlockIO(name)
 	if err != nil {
 		return nil, fmt.Errorf("%w annotations: no class of block I/O %q is configured", spec.ErrInvalid, name)

@@ -69,3 +69,25 @@ func TestLoadRefuses(t *testing.T) {
 		}
 	}
 }
+
+// TestLoadBlockIOKeepsTheGood: classes that cannot be used change nothing.
+func TestLoadBlockIOKeepsTheGood(t *testing.T) {
+	if err := Load(write(t, "Classes:\n  one:\n  - Weight: 20\n"), ""); err != nil {
+		t.Fatal(err)
+	}
+	if err := LoadBlockIO(write(t, "Classes:\n  two:\n  - Weight: heavy\n")); err == nil {
+		t.Error("a weight is heavy")
+	}
+	if _, err := BlockIO("one"); err != nil {
+		t.Error(err)
+	}
+	if err := LoadBlockIO(write(t, "Classes:\n  two:\n  - Weight: 30\n")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := BlockIO("one"); err == nil {
+		t.Error("a class of before is left")
+	}
+	if _, err := BlockIO("two"); err != nil {
+		t.Error(err)
+	}
+}
