@@ -314,6 +314,26 @@ func TestEvents(t *testing.T) {
 	}
 }
 
+// TestCheck: the server's own question is answered when clients' are.
+func TestCheck(t *testing.T) {
+	s, _ := serve(t, testOptions(&fakeDomain{}))
+	if err := s.Check(t.Context()); err != nil {
+		t.Error(err)
+	}
+	o := testOptions(&fakeDomain{})
+	o.Socket = filepath.Join(t.TempDir(), "cri.sock")
+	idle, err := New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer idle.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	if err := idle.Check(ctx); err == nil || !strings.Contains(err.Error(), "does not answer") {
+		t.Errorf("a server that does not serve: %v", err)
+	}
+}
+
 func TestSocket(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "cri.sock")
 	stale, err := net.Listen("unix", path)

@@ -41,6 +41,7 @@ func runDaemon(ctx context.Context, r *reloader) error {
 	}
 	r.begin(d.apply)
 	notify(daemon.SdNotifyReady)
+	startWatchdog(ctx, d.server.Check)
 	settle()
 	logrus.Infof("serving the CRI on %s", d.conf.API.Listen)
 	err = d.server.Serve(ctx)
