@@ -74,6 +74,11 @@ type Containers struct {
 	Capabilities                       []string `toml:"capabilities"`
 	Env                                []string `toml:"env"`
 	Ulimits                            []string `toml:"ulimits"`
+	Sysctls                            []string `toml:"sysctls"`
+	Timezone                           string   `toml:"timezone"`
+	SeccompProfile                     string   `toml:"seccomp_profile"`
+	PrivilegedSeccompProfile           string   `toml:"privileged_seccomp_profile"`
+	CgroupWritable                     []string `toml:"cgroup_writable"`
 	SELinux                            bool     `toml:"selinux"`
 	AppArmorProfile                    string   `toml:"apparmor_profile"`
 	BlockIOConfig                      string   `toml:"blockio_config"`

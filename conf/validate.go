@@ -107,6 +107,8 @@ func (c *Containers) validate(v *validator) {
 	if c.AppArmorProfile == "" || strings.ContainsAny(c.AppArmorProfile, "\x00\n") {
 		v.add("containers.apparmor_profile", "%q is not the name of a profile", c.AppArmorProfile)
 	}
+	v.file("containers.seccomp_profile", c.SeccompProfile)
+	v.file("containers.privileged_seccomp_profile", c.PrivilegedSeccompProfile)
 	v.file("containers.blockio_config", c.BlockIOConfig)
 	v.file("containers.rdt_config", c.RDTConfig)
 	if c.PidsLimit < 0 {

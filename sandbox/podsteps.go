@@ -125,7 +125,7 @@ func (p *pod) makeNamespaces(context.Context) error {
 	}
 	o := p.namespaces()
 	var err error
-	if o.Sysctls, err = spec.PodSysctls(p.Load().Config); err != nil {
+	if o.Sysctls, err = spec.PodSysctls(p.Load().Config, p.m.policy.Load().Sysctls); err != nil {
 		return err
 	}
 	return p.m.kernel.makeNamespaces(o)

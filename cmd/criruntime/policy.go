@@ -18,16 +18,43 @@ func policy(c *conf.Containers) (spec.Policy, error) {
 		PidsLimit:       int64(c.PidsLimit),
 		DeviceOwnership: c.DeviceOwnershipFromSecurityContext,
 		BareHandlers:    c.PrivilegedWithoutHostDevices,
+		CgroupWriters:   c.CgroupWritable,
 		ExecAffinity:    spec.ExecAffinity(c.ExecCPUAffinity),
 	}
 	var err error
 	if p.Capabilities, err = spec.CheckCapabilities(c.Capabilities); err != nil {
 		return p, fmt.Errorf("containers.capabilities: %w", err)
 	}
+	if p.Sysctls, err = spec.ParseSysctls(c.Sysctls); err != nil {
+		return p, fmt.Errorf("containers.sysctls: %w", err)
+	}
 	if p.Rlimits, err = rlimits(c.Ulimits); err != nil {
 		return p, fmt.Errorf("containers.ulimits: %w", err)
 	}
+	if p.Localtime, err = host.Localtime(c.Timezone); err != nil {
+		return p, fmt.Errorf("containers.timezone: %w", err)
+	}
+	if p.Seccomp, err = seccompFile(c.SeccompProfile); err != nil {
+		return p, fmt.Errorf("containers.seccomp_profile: %w", err)
+	}
+	if p.PrivilegedSeccomp, err = seccompFile(c.PrivilegedSeccompProfile); err != nil {
+		return p, fmt.Errorf("containers.privileged_seccomp_profile: %w", err)
+	}
 	return p, nil
+}
+
+// seccompFile reads a profile, and refuses what no container could be started
+// with.
+func seccompFile(path string) (spec.SeccompFile, error) {
+	f := spec.SeccompFile{Name: path}
+	if path == "" {
+		return f, nil
+	}
+	var err error
+	if f.Body, err = host.ReadSeccomp(&spec.Profile{Kind: spec.ProfileLocalhost, Localhost: path}); err == nil {
+		_, err = spec.ParseSeccomp(path, f.Body, &specs.LinuxCapabilities{})
+	}
+	return f, err
 }
 
 // rlimits refuses what no container could be started with.

@@ -12,7 +12,7 @@ func TestPolicyOfDefaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(p.Capabilities) != 14 || len(p.Env) > 0 || p.Rlimits != nil || p.PidsLimit != 0 || p.ExecAffinity != "" {
+	if len(p.Capabilities) != 14 || len(p.Env) > 0 || p.Rlimits != nil || p.PidsLimit != 0 || p.ExecAffinity != "" || len(p.Sysctls) != 2 || p.Localtime != "" {
 		t.Errorf("got %+v", p)
 	}
 }
@@ -27,6 +27,12 @@ func TestPolicyNamesTheKey(t *testing.T) {
 		{func(c *conf.Containers) { c.Ulimits = []string{"nofile=10:5"} }, "containers.ulimits: "},
 		{func(c *conf.Containers) { c.Ulimits = []string{"nofile"} }, "containers.ulimits: "},
 		{func(c *conf.Containers) { c.Ulimits = []string{"nofile=99999999999:99999999999"} }, "containers.ulimits: "},
+		{func(c *conf.Containers) { c.Sysctls = []string{"vm.swappiness=1"} }, "containers.sysctls: "},
+		{func(c *conf.Containers) { c.Timezone = "../../../etc/passwd" }, "containers.timezone: "},
+		{func(c *conf.Containers) { c.Timezone = "Nowhere/None" }, "containers.timezone: "},
+		{func(c *conf.Containers) { c.SeccompProfile = "/none" }, "containers.seccomp_profile: "},
+		{func(c *conf.Containers) { c.SeccompProfile = "/proc/self/exe" }, "containers.seccomp_profile: "},
+		{func(c *conf.Containers) { c.PrivilegedSeccompProfile = "/etc/passwd" }, "containers.privileged_seccomp_profile: "},
 		{func(c *conf.Containers) { c.Capabilities, c.Ulimits = []string{"kill"}, []string{"core=0"} }, ""},
 	} {
 		c := conf.Default().Containers

@@ -151,7 +151,7 @@ func buildLinux(in *Input, caps *specs.LinuxCapabilities) (*specs.Linux, error) 
 		l.GIDMappings = idMappings(u.GIDs)
 	}
 	if in.Pod.Namespaces.IPC == NamespaceContainer {
-		l.Sysctl, err = ipcSysctls(in.Pod)
+		l.Sysctl, err = ipcSysctls(in.Pod, in.Policy.Sysctls)
 	}
 	return l, err
 }

@@ -51,6 +51,10 @@ func systemMounts(in *Input) []specs.Mount {
 	if in.Container.Security.Privileged {
 		access = "rw"
 	}
+	cgroup := access
+	if in.Host.CgroupV2 && slices.Contains(in.Policy.CgroupWriters, in.Handler) {
+		cgroup = "rw"
+	}
 	mounts := []specs.Mount{
 		{Destination: "/proc", Type: "proc", Source: "proc", Options: []string{"nosuid", "noexec", "nodev"}},
 		{Destination: "/dev", Type: "tmpfs", Source: "tmpfs",
@@ -60,7 +64,7 @@ func systemMounts(in *Input) []specs.Mount {
 		{Destination: "/dev/mqueue", Type: "mqueue", Source: "mqueue", Options: []string{"nosuid", "noexec", "nodev"}},
 		{Destination: "/sys", Type: "sysfs", Source: "sysfs", Options: []string{"nosuid", "noexec", "nodev", access}},
 		{Destination: "/sys/fs/cgroup", Type: "cgroup", Source: "cgroup",
-			Options: []string{"nosuid", "noexec", "nodev", "relatime", access}},
+			Options: []string{"nosuid", "noexec", "nodev", "relatime", cgroup}},
 	}
 	if in.Pod.Namespaces.User != nil && in.Pod.Namespaces.Network == NamespaceNode {
 		// sysfs shows a network namespace, and the host's is not the user
@@ -87,8 +91,8 @@ func shmMount(in *Input) specs.Mount {
 		Options: []string{"nosuid", "noexec", "nodev", "mode=1777", "size=65536k"}}
 }
 
-// podMounts are the pod's files for name resolution, which belong to its root.
-// They follow the root file system in being writable or not.
+// podMounts are the pod's files for name resolution, which belong to its root and
+// follow the root file system in being writable or not, and the host's time zone.
 func podMounts(in *Input) []specs.Mount {
 	access := "rw"
 	if in.Container.Security.ReadonlyRootfs {
@@ -105,6 +109,8 @@ func podMounts(in *Input) []specs.Mount {
 	add("/etc/resolv.conf", in.Paths.ResolvConf)
 	add("/etc/hostname", in.Paths.Hostname)
 	add("/etc/hosts", in.Paths.Hosts)
+	access = "ro" // it is the host's
+	add("/etc/localtime", in.Policy.Localtime)
 	return mounts
 }
 

@@ -94,6 +94,6 @@ func CheckPod(p *Pod, h *Host) error {
 	if err := CheckUser(&p.Security); err != nil {
 		return err
 	}
-	_, err := PodSysctls(p)
+	_, err := PodSysctls(p, nil)
 	return err
 }

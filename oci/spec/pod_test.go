@@ -2,6 +2,7 @@ package spec
 
 import (
 	"errors"
+	"fmt"
 	"maps"
 	"strings"
 	"testing"
@@ -59,9 +60,14 @@ func FuzzSysctlNamespace(f *testing.F) {
 func TestPodSysctls(t *testing.T) {
 	pod := Namespaces{Network: NamespacePod, IPC: NamespacePod}
 	asked := map[string]string{"kernel/shmmax": "1", "net.ipv4.ip_unprivileged_port_start": "80"}
-	got, err := PodSysctls(&Pod{Namespaces: pod, Sysctls: asked})
+	defaults, err := ParseSysctls([]string{"net.ipv4.ip_unprivileged_port_start=0", "net/ipv4/ping_group_range = 0 2147483647", "kernel.msgmax=7"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := PodSysctls(&Pod{Namespaces: pod, Sysctls: asked}, defaults)
 	want := map[string]string{
 		"kernel.shmmax": "1", "net.ipv4.ip_unprivileged_port_start": "80", "net.ipv4.ping_group_range": "0 2147483647",
+		"kernel.msgmax": "7",
 	}
 	if err != nil || !maps.Equal(got, want) {
 		t.Errorf("%v, %v, want %v", got, err, want)
@@ -69,13 +75,41 @@ func TestPodSysctls(t *testing.T) {
 	for _, ns := range []Namespaces{
 		{Network: NamespaceNode, IPC: NamespacePod}, {Network: NamespacePod, IPC: NamespaceNode},
 	} {
-		if _, err := PodSysctls(&Pod{Namespaces: ns, Sysctls: asked}); !errors.Is(err, ErrInvalid) {
+		if _, err := PodSysctls(&Pod{Namespaces: ns, Sysctls: asked}, defaults); !errors.Is(err, ErrInvalid) {
 			t.Errorf("%+v: %v, want an error", ns, err)
 		}
 	}
-	got, err = PodSysctls(&Pod{Namespaces: Namespaces{Network: NamespaceNode, IPC: NamespaceContainer}, Sysctls: map[string]string{"kernel.sem": "1"}})
+	got, err = PodSysctls(&Pod{Namespaces: Namespaces{Network: NamespaceNode, IPC: NamespaceContainer}, Sysctls: map[string]string{"kernel.sem": "1"}}, defaults)
 	if err != nil || len(got) != 0 {
 		t.Errorf("with a network of the host and IPC of the containers: %v, %v", got, err)
+	}
+}
+
+// TestDefaultSysctls: a default that the pod has no namespace for is left out.
+func TestDefaultSysctls(t *testing.T) {
+	defaults := map[string]string{"kernel.sem": "1", "net.ipv4.ping_group_range": "0 9", "kernel.domainname": "d"}
+	for _, test := range []struct {
+		ns        Namespaces
+		pod, inIt string
+	}{
+		{Namespaces{}, "map[kernel.domainname:d kernel.sem:1 net.ipv4.ping_group_range:0 9]", "map[kernel.sem:1]"},
+		{Namespaces{IPC: NamespaceContainer}, "map[kernel.domainname:d net.ipv4.ping_group_range:0 9]", "map[kernel.sem:1]"},
+		{Namespaces{IPC: NamespaceNode, User: &UserNamespace{}}, "map[kernel.domainname:d]", "map[]"},
+		{Namespaces{Network: NamespaceNode}, "map[kernel.sem:1]", "map[kernel.sem:1]"},
+	} {
+		p := &Pod{Namespaces: test.ns}
+		pod, err := PodSysctls(p, defaults)
+		if err != nil || fmt.Sprint(pod) != test.pod {
+			t.Errorf("%+v: %v, %v", test.ns, pod, err)
+		}
+		if inIt, err := ipcSysctls(p, defaults); err != nil || fmt.Sprint(inIt) != test.inIt {
+			t.Errorf("%+v: a container: %v, %v", test.ns, inIt, err)
+		}
+	}
+	for _, text := range []string{"", "net.ipv4.ip_forward", "net.ipv4.ip_forward=", "vm.swappiness=1", "=1", "net..x=1"} {
+		if _, err := ParseSysctls([]string{text}); !errors.Is(err, ErrInvalid) {
+			t.Errorf("%q: %v", text, err)
+		}
 	}
 }
 

@@ -24,12 +24,24 @@ type Policy struct {
 	// PidsLimit is how many processes a container may have; 0 is no limit of
 	// its own.
 	PidsLimit int64
+	// Sysctls are those of all pods that have the namespace for themselves, by
+	// their dotted names.
+	Sysctls map[string]string
 	// DeviceOwnership gives the devices that a container asks for to the user
 	// and group that it is run as.
 	DeviceOwnership bool
 	// BareHandlers are the runtime handlers whose privileged containers get
 	// none of the host's devices.
 	BareHandlers []string
+	// CgroupWriters are the runtime handlers whose containers may write to their
+	// cgroups, on version 2.
+	CgroupWriters []string
+	// Localtime is the file that containers have as /etc/localtime; "" leaves
+	// them their images'.
+	Localtime string
+	// Seccomp stands in the place of the built-in profile for RuntimeDefault,
+	// and PrivilegedSeccomp filters what privileged containers do.
+	Seccomp, PrivilegedSeccomp SeccompFile
 	// ExecAffinity is which of a container's processors commands are run on.
 	ExecAffinity ExecAffinity
 }
@@ -43,6 +55,13 @@ const (
 	ExecAffinityAll   ExecAffinity = ""
 	ExecAffinityFirst ExecAffinity = "first"
 )
+
+// SeccompFile is a profile that the administrator has written. The zero value is
+// none.
+type SeccompFile struct {
+	Name string
+	Body []byte
+}
 
 // CheckCapabilities returns names of capabilities as the kernel writes them. The
 // error wraps ErrInvalid.

@@ -108,3 +108,46 @@ func TestBareHandler(t *testing.T) {
 		}
 	}
 }
+
+// TestCgroupWriters: only the handlers that are named, and only on version 2.
+func TestCgroupWriters(t *testing.T) {
+	for _, test := range []struct {
+		host    *Host
+		handler string
+		want    string
+	}{{hostV2(), "default", "rw"}, {hostV1(), "default", "ro"}, {hostV2(), "other", "ro"}} {
+		in := busybox()
+		in.Host, in.Handler, in.Policy.CgroupWriters = test.host, test.handler, []string{"default"}
+		for _, m := range systemMounts(in) {
+			if want := test.want; m.Destination == "/sys/fs/cgroup" && !slices.Contains(m.Options, want) || m.Destination == "/sys" && !slices.Contains(m.Options, "ro") {
+				t.Errorf("%s: %+v", test.handler, m)
+			}
+		}
+	}
+}
+
+// TestSeccompOfPolicy: the administrator's profile stands in for the built-in one
+// and for no other.
+func TestSeccompOfPolicy(t *testing.T) {
+	file := func(action string) SeccompFile {
+		return SeccompFile{Name: action, Body: []byte(`{"defaultAction": "` + action + `"}`)}
+	}
+	for _, test := range []struct {
+		kind       ProfileKind
+		privileged bool
+		want       specs.LinuxSeccompAction
+	}{
+		{ProfileRuntimeDefault, false, specs.ActLog}, {ProfileLocalhost, false, specs.ActErrno}, {ProfileUnconfined, false, ""},
+		{ProfileRuntimeDefault, true, specs.ActTrap}, {ProfileUnconfined, true, specs.ActTrap},
+	} {
+		in := busybox()
+		in.Policy.Seccomp, in.Policy.PrivilegedSeccomp = file("SCMP_ACT_LOG"), file("SCMP_ACT_TRAP")
+		in.Container.Security.Seccomp = &Profile{Kind: test.kind, Localhost: "/mine"}
+		in.Container.Security.Privileged = test.privileged
+		in.SeccompProfile = []byte(`{"defaultAction": "SCMP_ACT_ERRNO"}`)
+		got, err := buildSeccomp(in, &specs.LinuxCapabilities{})
+		if err != nil || (got == nil) != (test.want == "") || got != nil && got.DefaultAction != test.want {
+			t.Errorf("%+v: %+v, %v", test, got, err)
+		}
+	}
+}

@@ -14,16 +14,22 @@ const MaxSeccompProfile = 1 << 20
 
 // buildSeccomp returns the filter of a container with the given capabilities,
 // or nil for none. No profile means none, as the CRI says; the kubelet always
-// names one. A privileged container has none.
+// names one. A privileged container has none but the policy's for such.
 func buildSeccomp(in *Input, caps *specs.LinuxCapabilities) (*specs.LinuxSeccomp, error) {
 	p := in.Container.Security.Seccomp
-	if p == nil || p.Kind == ProfileUnconfined || in.Container.Security.Privileged {
+	if in.Container.Security.Privileged {
+		return in.Policy.PrivilegedSeccomp.parse(in.Host, caps)
+	}
+	if p == nil || p.Kind == ProfileUnconfined {
 		return nil, nil
 	}
 	switch p.Kind {
 	case ProfileRuntimeDefault:
 		if !in.Host.Seccomp {
 			return nil, nil
+		}
+		if in.Policy.Seccomp.Name != "" {
+			return in.Policy.Seccomp.parse(in.Host, caps)
 		}
 		return seccomp.GetDefaultProfile(&specs.Spec{Process: &specs.Process{Capabilities: caps}})
 	case ProfileLocalhost:
@@ -33,6 +39,13 @@ func buildSeccomp(in *Input, caps *specs.LinuxCapabilities) (*specs.LinuxSeccomp
 		return ParseSeccomp(p.Localhost, in.SeccompProfile, caps)
 	}
 	return nil, invalid("seccomp", "%q is not a kind of profile", p.Kind)
+}
+
+func (f *SeccompFile) parse(h *Host, caps *specs.LinuxCapabilities) (*specs.LinuxSeccomp, error) {
+	if f.Name == "" || !h.Seccomp {
+		return nil, nil
+	}
+	return ParseSeccomp(f.Name, f.Body, caps)
 }
 
 // ParseSeccomp reads the profile in a file named name. It may be in the form of

@@ -46,61 +46,86 @@ func SysctlNamespace(name string) (dotted string, ns specs.LinuxNamespaceType, e
 	return "", "", invalid("sysctls", "%q is not a pod's own but the whole machine's", name)
 }
 
-// defaultSysctls let containers bind low ports and ping without a capability,
-// in a network namespace of their own where neither can harm the host.
-var defaultSysctls = map[string]string{
-	"net.ipv4.ip_unprivileged_port_start": "0",
-	"net.ipv4.ping_group_range":           "0 2147483647",
-}
-
-// PodSysctls returns what to set in the pod's namespaces: the sysctls asked
-// for, by their dotted names, over the defaults for a pod with a network of
-// its own. Those of an IPC namespace that each container has for itself are
-// left out, as Build puts them into the container's spec. One that belongs to
-// a namespace which the pod shares with the host is an error that wraps
-// ErrInvalid.
-func PodSysctls(p *Pod) (map[string]string, error) {
-	all := make(map[string]string)
-	if p.Namespaces.Network != NamespaceNode {
-		maps.Copy(all, defaultSysctls)
-		if p.Namespaces.User != nil {
-			delete(all, "net.ipv4.ping_group_range") // its groups may be unmapped
-		}
-	}
-	for name, value := range p.Sysctls {
-		dotted, ns, err := SysctlNamespace(name)
+// ParseSysctls reads sysctls as administrators write them, "name=value", and
+// returns them by their dotted names. Each has to be one that a pod can have for
+// itself. The error wraps ErrInvalid.
+func ParseSysctls(texts []string) (map[string]string, error) {
+	all := map[string]string{}
+	for _, text := range texts {
+		name, value, ok := strings.Cut(text, "=")
+		dotted, _, err := SysctlNamespace(strings.TrimSpace(name))
 		if err != nil {
 			return nil, err
 		}
-		switch {
-		case ns == specs.NetworkNamespace && p.Namespaces.Network == NamespaceNode,
-			ns == specs.UTSNamespace && p.Namespaces.Network == NamespaceNode,
-			ns == specs.IPCNamespace && p.Namespaces.IPC == NamespaceNode:
-			return nil, invalid("sysctls", "%q would change the host, whose %s namespace the pod shares", name, ns)
-		case ns == specs.IPCNamespace && p.Namespaces.IPC == NamespaceContainer:
-			continue
+		if value = strings.TrimSpace(value); !ok || value == "" {
+			return nil, invalid("sysctls", "%q is not of the form name=value", text)
 		}
 		all[dotted] = value
 	}
+	return all, nil
+}
+
+// PodSysctls returns what to set in the pod's namespaces: the sysctls asked
+// for, by their dotted names, over those of the defaults that are the pod's own.
+// Those of an IPC namespace that each container has for itself are left out, as
+// Build puts them into the container's spec. One that is asked for and belongs to
+// a namespace which the pod shares with the host is an error that wraps
+// ErrInvalid.
+func PodSysctls(p *Pod, defaults map[string]string) (map[string]string, error) {
+	all, err := sysctls(p, defaults)
+	if err != nil {
+		return nil, err
+	}
+	maps.DeleteFunc(all, func(name, _ string) bool { return p.Namespaces.IPC == NamespaceContainer && isIPC(name) })
 	return all, nil
 }
 
 // ipcSysctls returns the pod's sysctls for a container with an IPC namespace
 // of its own.
-func ipcSysctls(p *Pod) (map[string]string, error) {
-	var all map[string]string
+func ipcSysctls(p *Pod, defaults map[string]string) (map[string]string, error) {
+	all, err := sysctls(p, defaults)
+	maps.DeleteFunc(all, func(name, _ string) bool { return !isIPC(name) })
+	if len(all) == 0 {
+		return nil, err
+	}
+	return all, err
+}
+
+func isIPC(name string) bool {
+	_, ns, err := SysctlNamespace(name)
+	return err == nil && ns == specs.IPCNamespace
+}
+
+// sysctls are those that a pod asks for over the defaults.
+func sysctls(p *Pod, defaults map[string]string) (map[string]string, error) {
+	all := map[string]string{}
+	for name, value := range defaults {
+		if _, ns, err := SysctlNamespace(name); err != nil || sharesWithHost(p, ns) {
+			continue
+		}
+		if name == "net.ipv4.ping_group_range" && p.Namespaces.User != nil {
+			continue // its groups may be unmapped
+		}
+		all[name] = value
+	}
 	for name, value := range p.Sysctls {
 		dotted, ns, err := SysctlNamespace(name)
 		if err != nil {
 			return nil, err
 		}
-		if ns != specs.IPCNamespace {
-			continue
-		}
-		if all == nil {
-			all = make(map[string]string)
+		if sharesWithHost(p, ns) {
+			return nil, invalid("sysctls", "%q would change the host, whose %s namespace the pod shares", name, ns)
 		}
 		all[dotted] = value
 	}
 	return all, nil
+}
+
+// sharesWithHost says whether a pod has no namespace of its own of a kind that
+// sysctls belong to. The UTS namespace goes with the network's.
+func sharesWithHost(p *Pod, ns specs.LinuxNamespaceType) bool {
+	if ns == specs.IPCNamespace {
+		return p.Namespaces.IPC == NamespaceNode
+	}
+	return p.Namespaces.Network == NamespaceNode
 }

@@ -51,6 +51,45 @@ pids_limit = 40
 	w.clean()
 }
 
+// TestPodDefaults: kernel parameters of all pods that have them for themselves, the
+// time zone, and the profile of system calls.
+func TestPodDefaults(t *testing.T) {
+	profiles := t.TempDir()
+	for name, call := range map[string]string{"default": "mkdir", "privileged": "chmod"} {
+		text := fmt.Sprintf(`{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": [%q, %q], "action": "SCMP_ACT_ERRNO"}]}`, call, call+"at")
+		must(t, os.WriteFile(filepath.Join(profiles, name), []byte(text), 0o644))
+	}
+	w := pulled(t, configured(fmt.Sprintf(`[containers]
+sysctls = ["net.ipv4.ip_unprivileged_port_start=700", "net.ipv4.tcp_syncookies=0", "kernel.msgmax=4000"]
+timezone = "UTC"
+seccomp_profile = %q
+privileged_seccomp_profile = %q
+`, filepath.Join(profiles, "default"), filepath.Join(profiles, "privileged"))))
+	const show = `cat /proc/sys/net/ipv4/ip_unprivileged_port_start /proc/sys/net/ipv4/tcp_syncookies /proc/sys/kernel/msgmax
+head -c 4 /etc/localtime; echo; touch /etc/localtime; mkdir /made; touch /file; chmod 700 /file; echo end`
+	pod, podConfig := w.pod("defaults", func(c *cri.PodSandboxConfig) {
+		c.Linux.Sysctls = map[string]string{"net.ipv4.tcp_syncookies": "2"}
+		c.Linux.SecurityContext.Privileged = true
+	})
+	c := harness.Shell("main", show)
+	c.Linux.SecurityContext = &cri.LinuxContainerSecurityContext{Seccomp: &cri.SecurityProfile{ProfileType: cri.SecurityProfile_RuntimeDefault}}
+	out := w.output(pod, podConfig, c)
+	has(t, out, "700\n2\n4000\nTZif\n", "/etc/localtime: Read-only", "can't create directory '/made': Operation not permitted", "end")
+	c = harness.Shell("privileged", show)
+	c.Linux.SecurityContext = &cri.LinuxContainerSecurityContext{Privileged: true}
+	has(t, w.output(pod, podConfig, c), "/file: Operation not permitted", "end")
+	must(t, w.RemovePod(w.ctx, pod))
+
+	onHost, podConfig := w.pod("host", func(c *cri.PodSandboxConfig) {
+		c.Linux.SecurityContext.NamespaceOptions = &cri.NamespaceOption{Network: cri.NamespaceMode_NODE, Ipc: cri.NamespaceMode_NODE}
+	})
+	before, err := os.ReadFile("/proc/sys/kernel/msgmax")
+	must(t, err)
+	has(t, w.output(onHost, podConfig, harness.Shell("main", "cat /proc/sys/kernel/msgmax")), string(before[:len(before)-1]))
+	must(t, w.RemovePod(w.ctx, onHost))
+	w.clean()
+}
+
 // TestPidsLimitHolds: a container cannot fork beyond its limit.
 func TestPidsLimitHolds(t *testing.T) {
 	w := pulled(t, configured("[containers]\npids_limit = 10\n"))
