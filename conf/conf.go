@@ -79,6 +79,8 @@ type Containers struct {
 	SeccompProfile                     string   `toml:"seccomp_profile"`
 	PrivilegedSeccompProfile           string   `toml:"privileged_seccomp_profile"`
 	CgroupWritable                     []string `toml:"cgroup_writable"`
+	CDISpecDirs                        []string `toml:"cdi_spec_dirs"`
+	HooksDirs                          []string `toml:"hooks_dirs"`
 	SELinux                            bool     `toml:"selinux"`
 	AppArmorProfile                    string   `toml:"apparmor_profile"`
 	BlockIOConfig                      string   `toml:"blockio_config"`

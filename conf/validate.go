@@ -107,6 +107,12 @@ func (c *Containers) validate(v *validator) {
 	if c.AppArmorProfile == "" || strings.ContainsAny(c.AppArmorProfile, "\x00\n") {
 		v.add("containers.apparmor_profile", "%q is not the name of a profile", c.AppArmorProfile)
 	}
+	for _, dir := range c.CDISpecDirs {
+		v.directory("containers.cdi_spec_dirs", dir)
+	}
+	for _, dir := range c.HooksDirs {
+		v.directory("containers.hooks_dirs", dir)
+	}
 	v.file("containers.seccomp_profile", c.SeccompProfile)
 	v.file("containers.privileged_seccomp_profile", c.PrivilegedSeccompProfile)
 	v.file("containers.blockio_config", c.BlockIOConfig)

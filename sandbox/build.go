@@ -225,7 +225,10 @@ func (b *building) buildSpec(ctx context.Context) error {
 	if err := class.Apply(built, b.config.Name, b.config.Annotations, in.Pod.Annotations); err != nil {
 		return err
 	}
-	if err := InjectCDI(built, b.config.CDIDevices); err != nil {
+	if err := InjectCDI(built, b.config.CDIDevices, in.Policy.CDIDirs); err != nil {
+		return err
+	}
+	if err := injectHooks(built, in); err != nil {
 		return err
 	}
 	if err := b.adjust(ctx, built); err != nil {

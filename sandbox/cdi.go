@@ -6,16 +6,11 @@ import (
 )
 
 // InjectCDI adds what the Container Device Interface says of devices given by
-// their qualified names, such as "vendor.com/class=name". The specifications
-// are read anew each time, from the standard directories: few containers have
-// such devices, and drivers may write them at any moment.
-func InjectCDI(s *specs.Spec, devices []string) error {
-	return injectCDI(s, devices, cdi.DefaultSpecDirs)
-}
-
-// injectCDI is InjectCDI with the directories of the specifications. The library
-// panics at a null in them; s is of no use after an error.
-func injectCDI(s *specs.Spec, devices, dirs []string) (err error) {
+// their qualified names, such as "vendor.com/class=name". The specifications in
+// the directories are read anew each time: few containers have such devices, and
+// drivers may write them at any moment. The library panics at a null in them; s is
+// of no use after an error.
+func InjectCDI(s *specs.Spec, devices, dirs []string) (err error) {
 	if len(devices) == 0 {
 		return nil
 	}

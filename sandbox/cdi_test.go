@@ -31,7 +31,7 @@ func TestInjectCDI(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := emptySpec()
-	if err := injectCDI(s, []string{device}, []string{dir}); err != nil {
+	if err := InjectCDI(s, []string{device}, []string{dir}); err != nil {
 		t.Fatal(err)
 	}
 	if want := []string{"PATH=/bin", "ALL=1", "ONE=1"}; !reflect.DeepEqual(s.Process.Env, want) {
@@ -41,7 +41,7 @@ func TestInjectCDI(t *testing.T) {
 		len(s.Mounts) != 1 || len(s.Hooks.CreateContainer) != 1 || len(s.Process.User.AdditionalGids) != 1 {
 		t.Errorf("the specification has become %+v", s)
 	}
-	if err := injectCDI(s, []string{"vendor.com/class=two"}, []string{dir}); !errors.Is(err, ErrInvalid) {
+	if err := InjectCDI(s, []string{"vendor.com/class=two"}, []string{dir}); !errors.Is(err, ErrInvalid) {
 		t.Errorf("an unknown device: %v", err)
 	}
 }
@@ -66,7 +66,7 @@ func FuzzCDI(f *testing.F) {
 			t.Fatal(err)
 		}
 		s := emptySpec()
-		if err := injectCDI(s, []string{device}, []string{dir}); err != nil {
+		if err := InjectCDI(s, []string{device}, []string{dir}); err != nil {
 			if !errors.Is(err, ErrInvalid) {
 				t.Errorf("error %v", err)
 			}

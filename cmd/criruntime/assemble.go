@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/sirupsen/logrus"
 
 	"github.com/criruntime/criruntime/conf"
@@ -175,13 +176,15 @@ func (d *parts) openShims(context.Context) error {
 func (d *parts) openPlugins(context.Context) (err error) {
 	if d.conf.NRI.Enable {
 		d.plugins, err = nri.New(nri.Options{
-			Name:      d.conf.Runtime.Name,
-			Version:   versionText(),
-			Socket:    d.conf.NRI.Socket,
-			InjectCDI: sandbox.InjectCDI,
-			BlockIO:   class.BlockIO,
-			RDT:       class.RDT,
-			Log:       logrus.WithField("part", "nri"),
+			Name:    d.conf.Runtime.Name,
+			Version: versionText(),
+			Socket:  d.conf.NRI.Socket,
+			InjectCDI: func(s *specs.Spec, devices []string) error {
+				return sandbox.InjectCDI(s, devices, d.current().Containers.CDISpecDirs)
+			},
+			BlockIO: class.BlockIO,
+			RDT:     class.RDT,
+			Log:     logrus.WithField("part", "nri"),
 		})
 	}
 	return err

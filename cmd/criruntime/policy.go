@@ -19,6 +19,8 @@ func policy(c *conf.Containers) (spec.Policy, error) {
 		DeviceOwnership: c.DeviceOwnershipFromSecurityContext,
 		BareHandlers:    c.PrivilegedWithoutHostDevices,
 		CgroupWriters:   c.CgroupWritable,
+		CDIDirs:         c.CDISpecDirs,
+		HooksDirs:       c.HooksDirs,
 		ExecAffinity:    spec.ExecAffinity(c.ExecCPUAffinity),
 	}
 	var err error

@@ -42,6 +42,9 @@ type Policy struct {
 	// Seccomp stands in the place of the built-in profile for RuntimeDefault,
 	// and PrivilegedSeccomp filters what privileged containers do.
 	Seccomp, PrivilegedSeccomp SeccompFile
+	// CDIDirs hold the specifications of the Container Device Interface, HooksDirs
+	// the hooks of containers (oci-hooks(5)).
+	CDIDirs, HooksDirs []string
 	// ExecAffinity is which of a container's processors commands are run on.
 	ExecAffinity ExecAffinity
 }
