@@ -85,7 +85,7 @@ func New(o Options, r Runtime) (*Server, error) {
 	if o.Log == nil {
 		o.Log = logrus.NewEntry(logrus.StandardLogger())
 	}
-	config, err := tlsConfig(o.CertFile, o.KeyFile)
+	config, err := tlsConfig(&o)
 	if err != nil {
 		return nil, err
 	}
@@ -110,17 +110,6 @@ func New(o Options, r Runtime) (*Server, error) {
 	}
 	redirectKlog(o.Log)
 	return s, nil
-}
-
-func tlsConfig(cert, key string) (*tls.Config, error) {
-	if cert == "" && key == "" {
-		return nil, nil
-	}
-	pair, err := tls.LoadX509KeyPair(cert, key)
-	if err != nil {
-		return nil, fmt.Errorf("cannot load the certificate of the streaming server: %v", err)
-	}
-	return &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}, nil
 }
 
 // Serve answers connections until Close, and then returns nil.

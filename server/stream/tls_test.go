@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -29,7 +30,7 @@ func certificate(t *testing.T) (cert, key string) {
 		t.Fatal(err)
 	}
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		SerialNumber: big.NewInt(time.Now().UnixNano()), NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
 	}
 	signed, err := x509.CreateCertificate(rand.Reader, template, template, &private.PublicKey, private)
 	if err != nil {
@@ -81,5 +82,46 @@ func TestTLS(t *testing.T) {
 	// The request was understood, and is no upgrade.
 	if resp.StatusCode != http.StatusBadRequest {
 		t.Errorf("got %d", resp.StatusCode)
+	}
+}
+
+// TestRenewedCertificate: connections get the certificate that the files hold, and
+// the old one while these do not fit together.
+func TestRenewedCertificate(t *testing.T) {
+	log := logrus.New()
+	log.SetOutput(io.Discard)
+	cert, key := certificate(t)
+	s, err := New(Options{CertFile: cert, KeyFile: key, Log: logrus.NewEntry(log)}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = s.Close() }()
+	go func() { _ = s.Serve() }()
+	shown := func() []byte {
+		conn, err := tls.Dial("tcp", s.base.Host, &tls.Config{InsecureSkipVerify: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		return conn.ConnectionState().PeerCertificates[0].Raw
+	}
+	renew := func(from, to string) {
+		data, err := os.ReadFile(from)
+		if err == nil {
+			err = os.WriteFile(to, data, 0o600)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	first := shown()
+	newCert, newKey := certificate(t)
+	renew(newCert, cert)
+	if !bytes.Equal(shown(), first) {
+		t.Error("a certificate without its key was shown")
+	}
+	renew(newKey, key)
+	if bytes.Equal(shown(), first) {
+		t.Error("the renewed certificate is not shown")
 	}
 }
