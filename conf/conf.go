@@ -40,6 +40,7 @@ type Config struct {
 	Image      Image              `toml:"image"`
 	Network    Network            `toml:"network"`
 	Metrics    Metrics            `toml:"metrics"`
+	Tracing    Tracing            `toml:"tracing"`
 	NRI        NRI                `toml:"nri"`
 	Checkpoint Checkpoint         `toml:"checkpoint"`
 }
@@ -127,6 +128,12 @@ type Network struct {
 // Metrics is where Prometheus asks.
 type Metrics struct {
 	Listen string `toml:"listen"`
+}
+
+// Tracing is where the spans of requests go.
+type Tracing struct {
+	Endpoint           string `toml:"endpoint"`
+	SamplingPerMillion int    `toml:"sampling_per_million"`
 }
 
 // NRI is the Node Resource Interface.

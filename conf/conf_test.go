@@ -240,6 +240,12 @@ func TestEveryRuleOfValidation(t *testing.T) {
 		{func(c *Config) { c.NRI.Enable, c.NRI.Socket = false, "" }, ""},
 		{func(c *Config) { c.Runtime.Name = "a/b" }, `runtime.name: must be made of letters, digits, '-', '_' and '.', not "a/b"`},
 		{func(c *Config) { c.Runtime.CgroupPrefix = ".." }, `runtime.cgroup_prefix: must be made of letters, digits, '-', '_' and '.', not ".."`},
+		{func(c *Config) { c.Tracing.Endpoint = "127.0.0.1:4317" }, `tracing.endpoint: must be like "http://127.0.0.1:4317", not "127.0.0.1:4317"`},
+		{func(c *Config) { c.Tracing.SamplingPerMillion = 1000001 }, `tracing.sampling_per_million: must be from 0 to 1000000, not 1000001`},
+		{func(c *Config) { c.Containers.HooksDirs = []string{"x"} }, `containers.hooks_dirs: must be an absolute path, not "x"`},
+		{func(c *Config) { c.Containers.CDISpecDirs = []string{"x"} }, `containers.cdi_spec_dirs: must be an absolute path, not "x"`},
+		{func(c *Config) { c.Containers.SeccompProfile = "x" }, `containers.seccomp_profile: must be an absolute path or empty, not "x"`},
+		{func(c *Config) { c.Containers.PrivilegedSeccompProfile = "x" }, `containers.privileged_seccomp_profile: must be an absolute path or empty, not "x"`},
 		{func(c *Config) { c.Containers.Env = []string{"TZ"} }, `containers.env: "TZ" is not of the form NAME=value`},
 		{func(c *Config) { c.Containers.AppArmorProfile = "" }, `containers.apparmor_profile: "" is not the name of a profile`},
 		{func(c *Config) { c.Containers.BlockIOConfig, c.Containers.RDTConfig = "a", "b" }, `containers.blockio_config: must be an absolute path or empty, not "a"` + "\n" +

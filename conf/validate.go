@@ -3,6 +3,7 @@ package conf
 import (
 	"fmt"
 	"net"
+	"net/url"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -89,6 +90,7 @@ func (c *Config) validate() []fault {
 	if c.Metrics.Listen != "" {
 		v.address("metrics.listen", c.Metrics.Listen)
 	}
+	c.Tracing.validate(v)
 	if p := c.Checkpoint.Criu; filepath.Base(p) != "criu" || p != "criu" && !filepath.IsAbs(p) {
 		v.add("checkpoint.criu", "must be \"criu\" or an absolute path that ends in it, not %q", p)
 	}
@@ -121,6 +123,18 @@ func (c *Containers) validate(v *validator) {
 		v.add("containers.pids_limit", "must be 0 or more, not %d", c.PidsLimit)
 	}
 	v.oneOf("containers.exec_cpu_affinity", c.ExecCPUAffinity, "", "first")
+}
+
+func (t *Tracing) validate(v *validator) {
+	if t.Endpoint != "" {
+		u, err := url.Parse(t.Endpoint)
+		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+			v.add("tracing.endpoint", "must be like \"http://127.0.0.1:4317\", not %q", t.Endpoint)
+		}
+	}
+	if t.SamplingPerMillion < 0 || t.SamplingPerMillion > 1_000_000 {
+		v.add("tracing.sampling_per_million", "must be from 0 to 1000000, not %d", t.SamplingPerMillion)
+	}
 }
 
 type validator struct{ faults []fault }

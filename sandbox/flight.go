@@ -46,7 +46,7 @@ func (f *flights) do(ctx context.Context, name, print string, attempt func(conte
 		fl := f.now[name]
 		switch {
 		case fl == nil:
-			if fl = f.start(name, print, attempt); fl == nil {
+			if fl = f.start(ctx, name, print, attempt); fl == nil {
 				f.mu.Unlock()
 				return "", failure(ErrUnavailable, "cannot create %s: the runtime is shutting down", name)
 			}
@@ -75,10 +75,11 @@ func (f *flights) do(ctx context.Context, name, print string, attempt func(conte
 	}
 }
 
-// start begins an attempt, or returns nil after Close. Precondition: f.mu is
-// held.
-func (f *flights) start(name, print string, attempt func(context.Context) (string, error)) *flight {
-	ctx, cancel := context.WithTimeout(f.m.ctx, f.m.times.attempt)
+// start begins an attempt, or returns nil after Close. Of the first client's
+// context it has the values alone, such as the trace that it belongs to.
+// Precondition: f.mu is held.
+func (f *flights) start(of context.Context, name, print string, attempt func(context.Context) (string, error)) *flight {
+	ctx, cancel := context.WithTimeout(valued{f.m.ctx, of}, f.m.times.attempt)
 	fl := &flight{print: print, cancel: cancel, done: make(chan struct{})}
 	started := f.m.background(func() {
 		defer cancel()
@@ -98,6 +99,21 @@ func (f *flights) start(name, print string, attempt func(context.Context) (strin
 	}
 	f.now[name] = fl
 	return fl
+}
+
+// valued is a context that has the values of another one too. Its own come first:
+// among them is how package context finds what ends it.
+type valued struct {
+	context.Context
+	values context.Context
+}
+
+// Value is part of context.Context.
+func (v valued) Value(key any) any {
+	if value := v.Context.Value(key); value != nil {
+		return value
+	}
+	return v.values.Value(key)
 }
 
 // leave takes back one wait for an attempt.

@@ -76,7 +76,9 @@ type Options struct {
 	// Observe, if set, gets the duration of every step of every operation,
 	// named "<operation>/<step>". It is called concurrently.
 	Observe func(phase string, d time.Duration)
-	Log     *logrus.Entry
+	// Trace, if set, is told of the steps of creations, as steps.Runner does.
+	Trace func(ctx context.Context, phase string) (traced context.Context, end func(error))
+	Log   *logrus.Entry
 
 	kernel *kernel // tests replace it
 	bootID string
@@ -186,7 +188,7 @@ func newManager(o Options) (*Manager, error) {
 	}
 	m := &Manager{
 		o: o, log: o.Log, kernel: o.kernel, times: o.times, bootID: o.bootID,
-		steps:   steps.Runner{Hook: o.Hook, Observe: o.Observe},
+		steps:   steps.Runner{Hook: o.Hook, Observe: o.Observe, Trace: o.Trace},
 		plugins: o.Plugins,
 		settled: make(chan struct{}),
 	}

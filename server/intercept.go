@@ -24,9 +24,15 @@ const maxLogged = 4096
 type interceptor struct {
 	log     *logrus.Entry
 	observe func(method string, code codes.Code, took time.Duration)
+	trace   func(ctx context.Context, method string) (context.Context, func(codes.Code))
 }
 
 func (i *interceptor) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (resp any, err error) {
+	if i.trace != nil {
+		traced, end := i.trace(ctx, info.FullMethod)
+		ctx = traced
+		defer func() { end(status.Code(err)) }()
+	}
 	defer i.finish(ctx, info.FullMethod, req, time.Now(), &err)
 	if err := checkRequest(req); err != nil {
 		return nil, err

@@ -14,7 +14,6 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/keepalive"
-	"google.golang.org/grpc/stats"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/criruntime/criruntime/server/stream"
@@ -57,9 +56,11 @@ type Options struct {
 
 	// Observe, if set, is told of each finished request.
 	Observe func(method string, code codes.Code, took time.Duration)
-	// StatsHandler, if set, traces requests.
-	StatsHandler stats.Handler
-	Log          *logrus.Entry
+	// Trace, if set, is told of each request that has one answer, with what its
+	// client sent along, and returns what the request goes on with; end is called
+	// with its code.
+	Trace func(ctx context.Context, method string) (traced context.Context, end func(codes.Code))
+	Log   *logrus.Entry
 }
 
 // HandlerFeatures are what one runtime handler can do.
@@ -111,18 +112,14 @@ func New(o Options) (*Server, error) {
 }
 
 func newGRPC(o *Options) *grpc.Server {
-	edge := &interceptor{log: o.Log, observe: o.Observe}
-	options := []grpc.ServerOption{
+	edge := &interceptor{log: o.Log, observe: o.Observe, trace: o.Trace}
+	return grpc.NewServer(
 		grpc.MaxRecvMsgSize(maxMessage),
 		grpc.MaxSendMsgSize(maxMessage),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
 		grpc.UnaryInterceptor(edge.unary),
 		grpc.StreamInterceptor(edge.stream),
-	}
-	if o.StatsHandler != nil {
-		options = append(options, grpc.StatsHandler(o.StatsHandler))
-	}
-	return grpc.NewServer(options...)
+	)
 }
 
 // Serve answers requests until ctx is done, then closes the server. It returns

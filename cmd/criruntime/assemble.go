@@ -31,6 +31,7 @@ type parts struct {
 	// current is what is in force.
 	current func() *conf.Config
 	metrics *metrics
+	tracing *tracing // nil: off
 	machine *spec.Host
 	network *network.Network
 	images  *image.Store
@@ -53,6 +54,7 @@ func assemble(ctx context.Context, c *conf.Config, current func() *conf.Config) 
 	d := &parts{conf: c, current: current, metrics: newMetrics()}
 	for _, part := range []func(context.Context) error{
 		d.claimDirectories,
+		d.openTracing,
 		d.probe,
 		d.openNetwork,
 		d.openImages,
@@ -93,6 +95,17 @@ func (d *parts) claimDirectories(context.Context) error {
 		d.onClose(lock.Close)
 	}
 	return nil
+}
+
+func (d *parts) openTracing(ctx context.Context) (err error) {
+	if d.conf.Tracing.Endpoint == "" {
+		return nil
+	}
+	var stop func() error
+	if d.tracing, stop, err = newTracing(ctx, d.conf.Tracing, d.conf.Runtime.Name); err == nil {
+		d.onClose(stop)
+	}
+	return err
 }
 
 func (d *parts) probe(context.Context) (err error) {
@@ -223,6 +236,9 @@ func (d *parts) openPods(ctx context.Context) (err error) {
 	if d.plugins != nil {
 		o.Plugins = d.plugins
 	}
+	if d.tracing != nil {
+		o.Trace = d.tracing.step
+	}
 	d.pods, err = sandbox.New(ctx, o)
 	if err == nil {
 		d.onClose(d.pods.Close)
@@ -238,7 +254,7 @@ func (d *parts) openServer(context.Context) error {
 	if err := os.MkdirAll(filepath.Dir(d.conf.API.Listen), 0o755); err != nil {
 		return fmt.Errorf("cannot make the socket's directory: %w", err)
 	}
-	d.server, err = server.New(server.Options{
+	o := server.Options{
 		Pods:           d.pods,
 		Images:         d.images,
 		Network:        d.network,
@@ -263,7 +279,11 @@ func (d *parts) openServer(context.Context) error {
 		},
 		Observe: d.metrics.request,
 		Log:     logrus.WithField("part", "server"),
-	})
+	}
+	if d.tracing != nil {
+		o.Trace = d.tracing.request
+	}
+	d.server, err = server.New(o)
 	if err == nil {
 		d.onClose(d.server.Close)
 	}

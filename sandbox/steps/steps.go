@@ -91,6 +91,10 @@ type Runner struct {
 	// Observe, if set, gets the duration of every step, named
 	// "<operation>/<step>". It is called concurrently.
 	Observe func(phase string, d time.Duration)
+	// Trace, if set, is told of the begin of every step that Do runs, named
+	// likewise, and returns what the step goes on with; end is called with how it
+	// has ended. It is called concurrently.
+	Trace func(ctx context.Context, phase string) (traced context.Context, end func(error))
 }
 
 // Do runs the plan: for each group it saves the intents together with what is
@@ -163,7 +167,7 @@ func (r Runner) one(ctx context.Context, operation string, s Step) error {
 	}
 	r.hook(operation, s.Name, "intent")
 	begin := time.Now()
-	if err := s.Do(ctx); err != nil {
+	if err := r.traced(ctx, operation, s); err != nil {
 		return err
 	}
 	if r.Observe != nil {
@@ -171,6 +175,15 @@ func (r Runner) one(ctx context.Context, operation string, s Step) error {
 	}
 	r.hook(operation, s.Name, "done")
 	return nil
+}
+
+func (r Runner) traced(ctx context.Context, operation string, s Step) (err error) {
+	if r.Trace != nil {
+		traced, end := r.Trace(ctx, operation+"/"+s.Name)
+		ctx = traced
+		defer func() { end(err) }()
+	}
+	return s.Do(ctx)
 }
 
 // Undo walks the plan backwards over what was intended and undoes the steps
