@@ -15,7 +15,6 @@ import (
 
 	"github.com/criruntime/criruntime/image"
 	"github.com/criruntime/criruntime/oci"
-	"github.com/criruntime/criruntime/oci/class"
 	"github.com/criruntime/criruntime/oci/host"
 	"github.com/criruntime/criruntime/oci/spec"
 	"github.com/criruntime/criruntime/sandbox/store"
@@ -218,17 +217,8 @@ func (b *building) buildSpec(ctx context.Context) error {
 		in.Mounts[i].HostPath = b.c.bundle("volumes", strconv.Itoa(i))
 	}
 	in.Mounts = append(in.Mounts, b.declaredMounts()...)
-	built, err := spec.Build(in)
+	built, err := b.specOf(in)
 	if err != nil {
-		return err
-	}
-	if err := class.Apply(built, b.config.Name, b.config.Annotations, in.Pod.Annotations); err != nil {
-		return err
-	}
-	if err := InjectCDI(built, b.config.CDIDevices, in.Policy.CDIDirs); err != nil {
-		return err
-	}
-	if err := injectHooks(built, in); err != nil {
 		return err
 	}
 	if err := b.adjust(ctx, built); err != nil {

@@ -143,6 +143,34 @@ func TestCreateContainerErrors(t *testing.T) {
 	}
 }
 
+// TestRefusedBeforeAnythingIsMade: what no spec can be built from costs nothing.
+func TestRefusedBeforeAnythingIsMade(t *testing.T) {
+	w := newWorld(t)
+	m := w.manager()
+	pod := must(m.RunPod(bg, podConfig("p"), ""))(t)
+	for name, change := range map[string]func(*spec.Container){
+		"capabilities": func(c *spec.Container) {
+			c.Security.Capabilities = &spec.Capabilities{Add: []string{"CAP_FLY"}}
+		},
+		"masked_paths": func(c *spec.Container) { c.Security.MaskedPaths = []string{"relative"} },
+		"run_as_group": func(c *spec.Container) { g := int64(1); c.Security.RunAsGroup = &g },
+		"envs":         func(c *spec.Container) { c.Env = []spec.Env{{Name: "a=b"}} },
+		"CDI":          func(c *spec.Container) { c.CDIDevices = []string{"vendor.com/class=none"} },
+		"block I/O": func(c *spec.Container) {
+			c.Annotations = map[string]string{"io.kubernetes.cri.blockio-class": "none"}
+		},
+	} {
+		c := containerConfig("c")
+		change(&c)
+		if _, err := m.CreateContainer(bg, pod, c); !errors.Is(err, ErrInvalid) || !strings.Contains(err.Error(), name) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if n := w.called("mount") + w.called("create"); n > 0 || len(m.Containers(ContainerFilter{})) > 0 {
+		t.Errorf("%d things were made for containers that are refused", n)
+	}
+}
+
 func TestStopContainer(t *testing.T) {
 	w := newWorld(t)
 	m := w.manager()

@@ -5,10 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
+	"github.com/opencontainers/runtime-spec/specs-go"
+
 	"github.com/criruntime/criruntime/image"
+	"github.com/criruntime/criruntime/oci/class"
 	"github.com/criruntime/criruntime/oci/spec"
 	"github.com/criruntime/criruntime/sandbox/lifecycle"
 	"github.com/criruntime/criruntime/sandbox/steps"
@@ -152,7 +156,35 @@ func (p *pod) newBuilding(ctx context.Context, config *spec.Container) (*buildin
 	if err := within(ctx, b.resolve); err != nil {
 		return nil, fmt.Errorf("cannot use what the container names on the host: %w", err)
 	}
-	return b, nil
+	return b, b.rehearse()
+}
+
+// rehearse builds the spec without what only the steps find out, so that whatever
+// cannot be built is refused before anything is made.
+func (b *building) rehearse() error {
+	in := b.input
+	in.CgroupPath = b.made.Cgroup
+	in.Mounts = slices.Clone(b.made.Mounts)
+	for _, i := range imageVolumes(b.config) {
+		in.Mounts[i].HostPath = "/"
+	}
+	_, err := b.specOf(&in)
+	return err
+}
+
+// specOf is what the container is made from, but for what plugins adjust.
+func (b *building) specOf(in *spec.Input) (*specs.Spec, error) {
+	built, err := spec.Build(in)
+	if err != nil {
+		return nil, err
+	}
+	if err := class.Apply(built, b.config.Name, b.config.Annotations, in.Pod.Annotations); err != nil {
+		return nil, err
+	}
+	if err := InjectCDI(built, b.config.CDIDevices, in.Policy.CDIDirs); err != nil {
+		return nil, err
+	}
+	return built, injectHooks(built, in)
 }
 
 // specPaths are the pod's files and namespaces as the container will use them.
