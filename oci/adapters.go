@@ -16,6 +16,10 @@ import (
 // runtime's programs for each container.
 const clearTimeout = time.Minute
 
+// askTimeout bounds the question what a runtime can do, for which the daemon's
+// start waits.
+const askTimeout = 10 * time.Second
+
 // Runtime is another runtime's shim, any program of containerd's runtime v2, and
 // what it is told. Package oci/adapter has the meaning of each field.
 type Runtime struct {
@@ -74,31 +78,65 @@ func makeSandboxRootfs(dir, program string) error {
 	return os.Rename(path+".new", path)
 }
 
-// Handler is the handler of one runtime.
-func (a *Adapters) Handler(r Runtime) (Handler, error) {
+// Handler is the handler of one runtime, whose shim is asked what pods can have
+// of it. One that cannot say is not an error: they have less.
+func (a *Adapters) Handler(ctx context.Context, r Runtime) (Handler, error) {
 	text, err := json.Marshal(r)
 	if err != nil {
 		return nil, fmt.Errorf("cannot describe the runtime %s: %w", r.Shim, err)
 	}
 	l := *a.launcher
 	l.args = []string{"-runtime", string(text)}
-	return &adapted{Launcher: &l, rootfs: a.rootfs}, nil
+	h := &adapted{Launcher: &l, traits: Traits{SandboxRootfs: a.rootfs}}
+	if err := h.ask(ctx); err != nil {
+		l.log.WithError(err).WithField("shim", r.Shim).Info("a runtime's features are not known, and not used")
+	}
+	return h, nil
 }
 
 // adapted is the handler of another runtime.
 type adapted struct {
 	*Launcher
-	rootfs string
+	traits Traits
 }
 
 // Traits of pods of another runtime.
-func (h *adapted) Traits() Traits { return Traits{SandboxRootfs: h.rootfs} }
+func (h *adapted) Traits() Traits { return h.traits }
+
+// ask has the adapter's program find out what the runtime can do.
+func (h *adapted) ask(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, h.path())
+	cmd.Args = append(append([]string{h.name}, h.args...), "-features")
+	cmd.Env = shimEnv
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return fmt.Errorf("%v: %s", err, bytes.TrimSpace(stderr.Bytes()))
+	}
+	var f struct{ UserNamespaces, RecursiveReadOnly bool }
+	if err := json.Unmarshal(out, &f); err != nil {
+		return fmt.Errorf("the adapter's answer: %v", err)
+	}
+	h.traits.UserNamespaces, h.traits.RecursiveReadOnly = f.UserNamespaces, f.RecursiveReadOnly
+	return nil
+}
+
+// Start launches a pod's adapter. Of the pod's user namespace it need not know:
+// the sandbox container is in it, and makes the PID namespace that is shared.
+func (h *adapted) Start(ctx context.Context, o ShimOptions) (Shim, error) {
+	o.UserNS = ""
+	return h.Launcher.Start(ctx, o)
+}
 
 // Clear runs the adapter's program once more.
 func (h *adapted) Clear(ctx context.Context, o ShimOptions) error {
 	if _, err := os.Stat(o.Dir); errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
+	o.UserNS = ""
 	ctx, cancel := context.WithTimeout(ctx, clearTimeout)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, h.path())

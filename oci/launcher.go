@@ -192,7 +192,9 @@ func (l *Launcher) arguments(o ShimOptions) []string {
 
 // Traits of pods with criruntime-shim: nothing that other handlers have is
 // needed, and what the machine can do, they can have.
-func (l *Launcher) Traits() Traits { return Traits{UserNamespaces: true, RecursiveReadOnly: true} }
+func (l *Launcher) Traits() Traits {
+	return Traits{UserNamespaces: true, RecursiveReadOnly: true, Restore: true}
+}
 
 // Clear has nothing to do: what a shim leaves behind, the kernel gives back.
 func (l *Launcher) Clear(context.Context, ShimOptions) error { return nil }

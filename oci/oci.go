@@ -33,10 +33,13 @@ type Traits struct {
 	// runs SandboxCommand, and ends with Shutdown. A shim tells nothing of it;
 	// if it ends before, so does the shim.
 	SandboxRootfs string
-	// UserNamespaces: pods can have their own.
+	// UserNamespaces: pods can have their own, and mounts whose owners are
+	// mapped.
 	UserNamespaces bool
 	// RecursiveReadOnly: mounts can be read-only with all below them.
 	RecursiveReadOnly bool
+	// Restore: containers can be made from checkpoints.
+	Restore bool
 }
 
 // SandboxCommand is the command of the container of Traits.SandboxRootfs.

@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -189,7 +190,7 @@ func (c *container) describe(dir string, at time.Time) error {
 		return err
 	}
 	config := checkpoint.Config{
-		ID: c.id, Name: c.fullName(r), OCIRuntime: "runc", CreatedTime: r.CreatedAt, CheckpointedAt: at,
+		ID: c.id, Name: c.fullName(r), OCIRuntime: cmp.Or(c.pod.Load().Handler, "runc"), CreatedTime: r.CreatedAt, CheckpointedAt: at,
 		RootfsImage: r.Config.Image, RootfsImageRef: r.ImageID, RootfsImageName: r.Config.Image,
 		Restored: r.Restored,
 	}

@@ -122,6 +122,9 @@ type building struct {
 // may lie on a file system that hangs, so it waits no longer than ctx.
 func (p *pod) newBuilding(ctx context.Context, config *spec.Container) (*building, error) {
 	b := &building{p: p, config: config}
+	if err := p.checkMounts(config.Mounts); err != nil {
+		return nil, err
+	}
 	if err := b.findImage(ctx); err != nil {
 		return nil, err
 	}

@@ -72,6 +72,9 @@ func (p *pod) restorable(c *spec.Container) error {
 	if _, err := p.m.criu(""); err != nil {
 		return err
 	}
+	if !p.traits().Restore {
+		return failure(ErrState, "containers are restored in pods of the default runtime handler only")
+	}
 	if p.namespaces().User != "" {
 		return failure(ErrState, "CRIU cannot restore processes in the user namespace of a pod")
 	}

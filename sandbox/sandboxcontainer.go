@@ -87,3 +87,18 @@ func checkHandler(h oci.Handler, c *spec.Pod) error {
 	}
 	return nil
 }
+
+// checkMounts refuses mounts that the pod's handler cannot make: runtimes pass
+// over what they do not know.
+func (p *pod) checkMounts(mounts []spec.Mount) error {
+	t := p.traits()
+	for _, m := range mounts {
+		switch {
+		case m.RecursiveReadOnly && !t.RecursiveReadOnly:
+			return failure(ErrInvalid, "mounts, %s: recursive_read_only: containers of this runtime handler cannot have such mounts", m.ContainerPath)
+		case len(m.UIDs)+len(m.GIDs) > 0 && !t.UserNamespaces:
+			return failure(ErrInvalid, "mounts, %s: uidMappings: containers of this runtime handler cannot have such mounts", m.ContainerPath)
+		}
+	}
+	return nil
+}

@@ -151,7 +151,7 @@ func (h fakeHandler) Traits() oci.Traits {
 	if h.sandboxed {
 		return oci.Traits{SandboxRootfs: "/sandbox"}
 	}
-	return oci.Traits{UserNamespaces: true}
+	return oci.Traits{UserNamespaces: true, RecursiveReadOnly: true, Restore: true}
 }
 
 // fakeShim is a connection to a machineShim.

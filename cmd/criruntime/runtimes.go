@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"strings"
+	"sync"
 
 	"github.com/sirupsen/logrus"
 
@@ -14,7 +15,7 @@ import (
 
 // openRuntimes adds the handlers of [runtimes]. One whose program is missing is
 // left out: the node runs its other pods all the same.
-func (d *parts) openRuntimes(context.Context) error {
+func (d *parts) openRuntimes(ctx context.Context) error {
 	if len(d.conf.Runtimes) == 0 {
 		return nil
 	}
@@ -28,16 +29,25 @@ func (d *parts) openRuntimes(context.Context) error {
 		return err
 	}
 	d.onClose(adapters.Close)
+	var mu sync.Mutex // guards handlers
+	var all sync.WaitGroup
 	for name, h := range d.conf.Runtimes {
-		r, err := d.runtime(name, &h)
-		if err == nil {
-			d.handlers[name], err = adapters.Handler(*r)
-		}
-		if err != nil {
-			log.WithError(err).WithField("handler", name).Error("a runtime handler is not offered")
-			delete(d.handlers, name)
-		}
+		all.Go(func() { // each runs programs
+			r, err := d.runtime(name, &h)
+			var handler oci.Handler
+			if err == nil {
+				handler, err = adapters.Handler(ctx, *r)
+			}
+			if err != nil {
+				log.WithError(err).WithField("handler", name).Error("a runtime handler is not offered")
+				return
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			d.handlers[name] = handler
+		})
 	}
+	all.Wait()
 	return nil
 }
 

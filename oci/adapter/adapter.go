@@ -16,6 +16,7 @@
 //	shim.log              what went wrong, and what the other shim logs
 //	events.sock           where the other shim publishes its events
 //	s/                    sockets of shims that can be told where to put them
+//	bin/criu              the CRIU that checkpoints are made with
 //	ns/pid                the sandbox container's PID namespace, if shared
 //	containers/<id>/      the bundle; adapter.json says which shim serves it,
 //	                      exit.json how the container ended

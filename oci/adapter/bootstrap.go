@@ -24,6 +24,9 @@ const (
 	// socketDir is reached through the adapter's working directory, because
 	// the address of a socket has only 108 bytes.
 	socketDir = "s"
+	// programDir is the first place where shims, and the OCI runtimes that they
+	// run, look for programs.
+	programDir = "bin"
 	// startTimeout bounds each run of the shim's program.
 	startTimeout = 30 * time.Second
 )
@@ -53,7 +56,7 @@ func (r *Runtime) command(ctx context.Context, id, bundle string, action ...stri
 	c := exec.CommandContext(ctx, r.Shim, args...)
 	c.Dir = bundle
 	c.Env = []string{
-		"PATH=" + os.Getenv("PATH"), "GOMAXPROCS=2", "MAX_SHIM_VERSION=3",
+		"PATH=" + cwd() + "/" + programDir + ":" + os.Getenv("PATH"), "GOMAXPROCS=2", "MAX_SHIM_VERSION=3",
 		"TTRPC_ADDRESS=" + events, "GRPC_ADDRESS=" + events, "NAMESPACE=" + namespace,
 	}
 	return c
@@ -62,7 +65,7 @@ func (r *Runtime) command(ctx context.Context, id, bundle string, action ...stri
 // bootstrap has the program start a shim for the container, or say which one of
 // the pod's serves it too.
 func (a *Adapter) bootstrap(ctx context.Context, id, bundle string) (*endpoint, error) {
-	options, err := a.Runtime.options()
+	options, err := a.Runtime.options(root{})
 	if err != nil {
 		return nil, err
 	}

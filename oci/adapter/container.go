@@ -105,7 +105,11 @@ func (c *container) create(r *api.CreateRequest) (err error) {
 	if err := c.connect(ctx); err != nil {
 		return err
 	}
-	options, err := c.adapter.Runtime.options()
+	owner, err := c.adapter.root()
+	if err != nil {
+		return err
+	}
+	options, err := c.adapter.Runtime.options(owner)
 	if err != nil {
 		return err
 	}

@@ -38,10 +38,11 @@ func ParseRuntime(text string) (r Runtime, err error) {
 }
 
 // options are what the shim is told at its start and for each container, or nil.
-func (r *Runtime) options() (*anypb.Any, error) {
+// The container's streams will belong to the pod's root.
+func (r *Runtime) options(owner root) (*anypb.Any, error) {
 	switch {
 	case r.Root != "":
-		return named(&options.Options{BinaryName: r.Binary, Root: r.Root})
+		return named(&options.Options{BinaryName: r.Binary, Root: r.Root, IoUid: owner.uid, IoGid: owner.gid})
 	case r.Config != "":
 		return named(&runtimeoptions.Options{TypeUrl: r.ConfigType, ConfigPath: r.Config})
 	}

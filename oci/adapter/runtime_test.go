@@ -12,7 +12,7 @@ func TestRuntimeOptions(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		o, err := r.options()
+		o, err := r.options(root{})
 		if err != nil || o.GetTypeUrl() != want {
 			t.Errorf("%s: options %v, %v", text, o, err)
 		}

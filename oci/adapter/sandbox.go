@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -36,6 +37,43 @@ func (a *Adapter) startSandbox(c *container) error {
 		return fmt.Errorf("cannot pin the pod's PID namespace: %v", err)
 	}
 	return nil
+}
+
+// root is the pod's root as the host numbers it: who owns the containers' streams,
+// so that they can open /dev/stdout again.
+type root struct{ uid, gid uint32 }
+
+// root asks the sandbox container, which is in the pod's user namespace. Before
+// it is there, nobody needs to know.
+func (a *Adapter) root() (r root, err error) {
+	sandbox, err := a.container(a.PodID)
+	if err != nil || sandbox.pid <= 0 {
+		return root{}, nil
+	}
+	for file, id := range map[string]*uint32{"uid_map": &r.uid, "gid_map": &r.gid} {
+		data, err := os.ReadFile(fmt.Sprintf("/proc/%d/%s", sandbox.pid, file))
+		if err == nil {
+			*id, err = hostRoot(string(data))
+		}
+		if err != nil {
+			return root{}, fmt.Errorf("cannot find the pod's root: %v", err)
+		}
+	}
+	return r, nil
+}
+
+// hostRoot is what id 0 is mapped to, of the form of /proc/PID/uid_map.
+func hostRoot(mappings string) (uint32, error) {
+	for line := range strings.Lines(mappings) {
+		var container, host, length uint32
+		if _, err := fmt.Sscan(line, &container, &host, &length); err != nil {
+			return 0, fmt.Errorf("the mapping %q: %v", line, err)
+		}
+		if container == 0 && length > 0 {
+			return host, nil
+		}
+	}
+	return 0, errors.New("id 0 is not mapped")
 }
 
 func unpin() error {

@@ -3,6 +3,8 @@ package adapter
 import (
 	"cmp"
 	"context"
+	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -45,7 +47,7 @@ func (s *service) Create(_ context.Context, r *api.CreateRequest) (*api.CreateRe
 		return nil, fail(errState, "the request needs an id and absolute paths")
 	}
 	if r.Restore != nil {
-		return nil, errNoCheckpoints
+		return nil, fail(errState, "containers of another runtime cannot be restored")
 	}
 	c, err := s.create(r)
 	if err != nil {
@@ -166,11 +168,30 @@ func (s *service) Events(ctx context.Context, _ *api.Empty, stream api.Shim_Even
 	return q.Send(ctx, stream.Send)
 }
 
-// errNoCheckpoints: what a shim can do of them is not asked for yet.
-var errNoCheckpoints = fail(errState, "containers of another runtime have no checkpoints")
-
-func (s *service) Checkpoint(context.Context, api.Shim_CheckpointServer) error {
-	return statusOf(errNoCheckpoints)
+// Checkpoint writes a container's processes, says so, and keeps the container
+// still until the client has closed its side or is gone.
+func (s *service) Checkpoint(_ context.Context, stream api.Shim_CheckpointServer) (err error) {
+	defer func() { err = statusOf(err) }()
+	defer s.recovered("Checkpoint", &err)
+	r, err := stream.Recv()
+	if err != nil {
+		return err
+	}
+	if o := r.Criu; o == nil || !filepath.IsAbs(o.Criu) || !filepath.IsAbs(o.Images) || !filepath.IsAbs(o.Work) {
+		return fail(errState, "the request needs absolute paths")
+	}
+	_, err = s.with(r.Id, func(c *container) error {
+		return c.checkpoint(r.Criu, func() error {
+			if err := stream.Send(&api.Empty{}); err != nil {
+				return err
+			}
+			if _, err := stream.Recv(); !errors.Is(err, io.EOF) {
+				return err
+			}
+			return nil
+		})
+	})
+	return err
 }
 
 func (s *service) Shutdown(ctx context.Context, _ *api.Empty) (*api.Empty, error) {

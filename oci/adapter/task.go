@@ -144,6 +144,19 @@ func (s *shim) resize(ctx context.Context, id, exec string, width, height uint32
 	return s.do(ctx, "ResizePty", &task.ResizePtyRequest{ID: id, ExecID: exec, Width: width, Height: height})
 }
 
+// pause makes a container stand still, and resume lets it go on.
+func (s *shim) pause(ctx context.Context, id string) error {
+	return s.do(ctx, "Pause", &task.PauseRequest{ID: id})
+}
+
+func (s *shim) resume(ctx context.Context, id string) error {
+	return s.do(ctx, "Resume", &task.ResumeRequest{ID: id})
+}
+
+func (s *shim) checkpoint(ctx context.Context, r *task.CheckpointTaskRequest) error {
+	return s.do(ctx, "Checkpoint", r)
+}
+
 // shutdown lets the shim end, which it does if this was its last container; it
 // may do so before it answers.
 func (s *shim) shutdown(ctx context.Context, id string) error {

@@ -42,6 +42,10 @@ func counting(name string) *cri.ContainerConfig {
 		i=0; while :; do i=$((i+1)); echo $i; echo $i > /counter; sleep 0.05; done`)
 }
 
+// restoring makes pods of the default handler from now on, since no other one
+// restores, whichever handler's containers the checkpoints are of.
+func (w *world) restoring() { w.Client.Handler = "" }
+
 // counted is the last number in a container's log, in which none is left out.
 func (w *world) counted(podConfig *cri.PodSandboxConfig, config *cri.ContainerConfig) (first, last int) {
 	w.t.Helper()
@@ -132,6 +136,7 @@ func TestCheckpointAndRestore(t *testing.T) {
 		t.Errorf("deleted are %q", deleted)
 	}
 
+	w.restoring()
 	other, otherConfig := w.pod("second")
 	restored := harness.Shell("restored", "echo the command must not run")
 	restored.Image.Image = location
@@ -180,6 +185,7 @@ func TestRestoreElsewhere(t *testing.T) {
 	must(t, w.RemovePod(w.ctx, pod))
 	_, err := w.Images.RemoveImage(w.ctx, &cri.RemoveImageRequest{Image: &cri.ImageSpec{Image: harness.Busybox}})
 	must(t, err)
+	w.restoring()
 	other, otherConfig := w.pod("new")
 	restored := harness.Shell("restored", "exit 1")
 	restored.Image.Image = location

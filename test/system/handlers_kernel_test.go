@@ -3,6 +3,7 @@
 package system
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -13,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	metadata "github.com/checkpoint-restore/checkpointctl/lib"
 	"google.golang.org/grpc/codes"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
@@ -91,6 +93,18 @@ func TestRuncShim(t *testing.T) {
 		"KilledBoth":        killedBoth,
 		"Refused":           refusedByHandler,
 		"Failpoints":        TestEveryFailpoint,
+		"Features":          runcFeatures,
+		"Mounts":            TestMountFeatures,
+		"UserNamespace":     TestUserNamespace,
+		"UserNamespacePIDs": TestUserNamespaceSharesPIDs,
+		"UserNamespaceHost": TestUserNamespaceOnHostNetwork,
+		"UserNamespaceNo":   TestUserNamespaceRefusals,
+		"UserNamespaceKill": TestUserNamespaceCrashes,
+		"Checkpoint":        TestCheckpointAndRestore,
+		"CheckpointNo":      TestCheckpointRefused,
+		"CheckpointKill":    TestCheckpointInterrupted,
+		"RestoreElsewhere":  TestRestoreElsewhere,
+		"RestoreHere":       restoredByHandler,
 	})
 }
 
@@ -102,6 +116,7 @@ func TestCrunShim(t *testing.T) {
 		"Streams":      TestStreams,
 		"KilledDaemon": TestKilledDaemon,
 		"KilledShim":   killedOtherShim,
+		"Silent":       silentRuntime,
 	})
 }
 
@@ -203,29 +218,79 @@ func killedBoth(t *testing.T) {
 	w.broken(pod)
 }
 
-// refusedByHandler: a handler that is not configured, and what a handler's pods
-// cannot have, which the status tells of too.
-func refusedByHandler(t *testing.T) {
-	w := pulled(t)
-	run := func(handler string, change func(*cri.PodSandboxConfig)) error {
-		config := w.PodConfig("refused")
-		change(config)
-		_, err := w.Runtime.RunPodSandbox(w.ctx, &cri.RunPodSandboxRequest{Config: config, RuntimeHandler: handler})
-		return err
-	}
-	refused(t, run("nonesuch", func(*cri.PodSandboxConfig) {}), codes.InvalidArgument, "nonesuch")
-	refused(t, run(handler, func(c *cri.PodSandboxConfig) {
-		all := []*cri.IDMapping{{HostId: 100000, Length: 65536}}
-		c.Linux.SecurityContext.NamespaceOptions.UsernsOptions = &cri.UserNamespace{Mode: cri.NamespaceMode_POD, Uids: all, Gids: all}
-	}), codes.InvalidArgument, "userns_options")
+// offered are the features that the status tells of, by handler.
+func (w *world) offered() map[string]*cri.RuntimeHandlerFeatures {
+	w.t.Helper()
 	s, err := w.Runtime.Status(w.ctx, &cri.StatusRequest{})
-	must(t, err)
+	must(w.t, err)
 	offered := map[string]*cri.RuntimeHandlerFeatures{}
 	for _, h := range s.RuntimeHandlers {
 		offered[h.Name] = h.Features
 	}
-	if f := offered[handler]; f == nil || f.UserNamespaces || offered[""] == nil || !offered["default"].UserNamespaces {
-		t.Errorf("the status offers %v", s.RuntimeHandlers)
+	return offered
+}
+
+// refusedByHandler: a handler that is not configured.
+func refusedByHandler(t *testing.T) {
+	w := pulled(t)
+	_, err := w.Runtime.RunPodSandbox(w.ctx, &cri.RunPodSandboxRequest{Config: w.PodConfig("refused"), RuntimeHandler: "nonesuch"})
+	refused(t, err, codes.InvalidArgument, "nonesuch")
+	w.clean()
+}
+
+// runcFeatures: runc says what it can do.
+func runcFeatures(t *testing.T) {
+	w := start(t)
+	all := w.offered()
+	for _, name := range []string{"", "default", "runc"} {
+		if f := all[name]; f == nil || !f.UserNamespaces || !f.RecursiveReadOnlyMounts {
+			t.Errorf("handler %q has the features %v", name, f)
+		}
 	}
+}
+
+// silentRuntime: what a runtime does not say it can do is not offered, and is
+// refused, since it might pass over it.
+func silentRuntime(t *testing.T) {
+	w := pulled(t)
+	if f := w.offered()[handler]; f == nil || f.UserNamespaces || f.RecursiveReadOnlyMounts {
+		t.Errorf("the status offers %v", f)
+	}
+	config := w.PodConfig("refused")
+	config.Linux.SecurityContext.NamespaceOptions.UsernsOptions = userNamespace()
+	_, err := w.RunPod(w.ctx, config)
+	refused(t, err, codes.InvalidArgument, "userns_options", "runtime handler")
+	pod, podConfig := w.pod("silent")
+	for words, mount := range map[string]*cri.Mount{
+		"recursive_read_only": {HostPath: w.Dir, ContainerPath: "/x", Readonly: true, RecursiveReadOnly: true},
+		"uidMappings":         {HostPath: w.Dir, ContainerPath: "/x", UidMappings: mapping(), GidMappings: mapping()},
+	} {
+		c := harness.Shell("main", "true")
+		c.Mounts = []*cri.Mount{mount}
+		_, err := w.Create(w.ctx, pod, podConfig, c)
+		refused(t, err, codes.InvalidArgument, "/x", words, "runtime handler")
+	}
+	must(t, w.RemovePod(w.ctx, pod))
+	w.clean()
+}
+
+// restoredByHandler: a checkpoint is for the default handler to restore.
+func restoredByHandler(t *testing.T) {
+	w := pulled(t, checkpoints)
+	pod, podConfig := w.pod("refused")
+	id := w.run(pod, podConfig, harness.Shell("main", "exec sleep 1000"))
+	location := filepath.Join(w.Dir, "checkpoint.tar")
+	must(t, w.checkpoint(id, location, 0))
+	var dump metadata.ContainerConfig
+	must(t, json.Unmarshal(archived(t, location)[metadata.ConfigDumpFile], &dump))
+	if dump.OCIRuntime != handler {
+		t.Errorf("the checkpoint is of the runtime %q", dump.OCIRuntime)
+	}
+	config := harness.Shell("restored", "true")
+	config.Image.Image = location
+	_, err := w.Create(w.ctx, pod, podConfig, config)
+	refused(t, err, codes.FailedPrecondition, "default runtime handler")
+	must(t, w.RemovePod(w.ctx, pod))
+	must(t, os.Remove(location))
 	w.clean()
 }

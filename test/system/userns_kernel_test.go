@@ -100,10 +100,14 @@ func TestUserNamespaceSharesPIDs(t *testing.T) {
 	must(t, w.Kill())
 	must(t, w.Node.Start(w.ctx))
 	second := w.run(pod, podConfig, mapped(podConfig, "second", "exec sleep 4243"))
+	init := "pod-init"
+	if handler != "" {
+		init = "/pause"
+	}
 	for _, id := range []string{first, second} {
 		out, err := w.Exec(w.ctx, id, "sh", "-c", "ps -o args; cat /proc/self/uid_map; echo hi > /dev/stderr")
 		must(t, err)
-		has(t, out, "sleep 4242", "sleep 4243", "pod-init", fmt.Sprint(hostRoot))
+		has(t, out, "sleep 4242", "sleep 4243", init, fmt.Sprint(hostRoot))
 	}
 	target := mapped(podConfig, "debugger", "ps -o args | grep -c 'sleep 424[2]'")
 	target.Linux.SecurityContext.NamespaceOptions = &cri.NamespaceOption{

@@ -7,13 +7,11 @@
 package criu
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"github.com/opencontainers/runc/libcontainer"
 	"github.com/sirupsen/logrus"
@@ -22,6 +20,7 @@ import (
 	_ "github.com/opencontainers/cgroups/devices"
 
 	"github.com/criruntime/criruntime/oci/shim"
+	"github.com/criruntime/criruntime/oci/shim/criulog"
 )
 
 // Options say what to write or restore.
@@ -36,11 +35,8 @@ type Options struct {
 	Console bool
 }
 
-// The logs that CRIU writes to Options.Work.
-const (
-	dumpLog    = "dump.log"
-	restoreLog = "restore.log"
-)
+// restoreLog is the log that CRIU writes of a restore to Options.Work.
+const restoreLog = "restore.log"
 
 // Dump writes the processes of a container, which go on.
 func Dump(o Options) error {
@@ -53,7 +49,7 @@ func Dump(o Options) error {
 	}
 	opts := o.criu()
 	opts.LeaveRunning = true
-	return o.explain(dumpLog, c.Checkpoint(opts))
+	return o.explain(criulog.Dump, c.Checkpoint(opts))
 }
 
 // Restore makes a container with the processes of a checkpoint, whose streams
@@ -104,25 +100,8 @@ func (o *Options) explain(log string, err error) error {
 	if err == nil {
 		return nil
 	}
-	if why := firstErrors(filepath.Join(o.Work, log), 3); why != "" {
+	if why := criulog.Errors(filepath.Join(o.Work, log), 3); why != "" {
 		return fmt.Errorf("%w: %s", err, why)
 	}
 	return err
-}
-
-// firstErrors are the first n lines of a log of CRIU that are errors, without
-// their times.
-func firstErrors(name string, n int) string {
-	f, err := os.Open(name)
-	if err != nil {
-		return ""
-	}
-	defer f.Close()
-	var found []string
-	for lines := bufio.NewScanner(f); lines.Scan() && len(found) < n; {
-		if _, text, ok := strings.Cut(lines.Text(), "Error "); ok && !strings.Contains(text, "RLIMIT_NOFILE") {
-			found = append(found, text)
-		}
-	}
-	return strings.Join(found, "; ")
 }
