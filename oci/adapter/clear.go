@@ -59,9 +59,9 @@ func bundles() ([]string, error) {
 	return found, err
 }
 
-// killUnnoted ends shims that were just being started when the adapter died, so
-// that no note has their process id: processes of the shim's program that work in
-// a bundle.
+// killUnnoted ends shims whose process id nobody noted, as of those that were just
+// being started when the adapter died: processes of the shim's program that work
+// in a bundle.
 func (r *Runtime) killUnnoted(bundles []string) error {
 	program, err := os.Stat(r.Shim)
 	if len(bundles) == 0 || errors.Is(err, os.ErrNotExist) { // none, or none that can be told

@@ -243,6 +243,11 @@ func (c *container) abandon() {
 		}
 		c.leaveShim(ctx)
 	}
+	if c.shim == nil { // one that cannot be spoken to may run all the same
+		if err := c.adapter.Runtime.killUnnoted([]string{c.bundle}); err != nil {
+			c.adapter.log.Warn(err)
+		}
+	}
 	if c.streams != nil {
 		c.streams.Abandon()
 	}

@@ -27,6 +27,9 @@ var (
 )
 
 func TestMain(m *testing.M) {
+	if kind, ok := strings.CutPrefix(filepath.Base(os.Args[0]), oddShim); ok {
+		os.Exit(beOddShim(kind))
+	}
 	os.Exit(suite(m))
 }
 
