@@ -18,7 +18,7 @@ const clearTimeout = time.Minute
 
 // askTimeout bounds the question what a runtime can do, for which the daemon's
 // start waits.
-const askTimeout = 10 * time.Second
+const askTimeout = 30 * time.Second
 
 // Runtime is another runtime's shim, any program of containerd's runtime v2, and
 // what it is told. Package oci/adapter has the meaning of each field.

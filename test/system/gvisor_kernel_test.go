@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"google.golang.org/grpc/codes"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/criruntime/criruntime/test/harness"
@@ -41,6 +42,8 @@ func TestGVisor(t *testing.T) {
 		"LogRotation":    TestLogRotation,
 		"WebServer":      TestWebServer,
 		"Events":         TestEvents,
+		"Silent":         silentRuntime,
+		"Checkpoint":     foreignCheckpoint,
 	})
 }
 
@@ -99,4 +102,22 @@ func foreignKernel(t *testing.T) {
 	if left := w.processes(""); len(left) > 0 {
 		t.Errorf("processes %v are left", left)
 	}
+}
+
+// foreignCheckpoint: gVisor's own checkpoints are none of CRIU's, and its shim
+// makes none. The container goes on.
+func foreignCheckpoint(t *testing.T) {
+	w := pulled(t, checkpoints)
+	pod, podConfig := w.pod("guarded")
+	config := counting("counter")
+	id := w.run(pod, podConfig, config)
+	location := filepath.Join(w.Dir, "checkpoint.tar")
+	refused(t, w.checkpoint(id, location, 0), codes.FailedPrecondition, "the handler's runtime cannot")
+	if _, err := os.Lstat(location); err == nil {
+		t.Error("a refused checkpoint has left a file")
+	}
+	_, at := w.counted(podConfig, config)
+	w.countsBeyond(podConfig, config, at+3)
+	must(t, w.RemovePod(w.ctx, pod))
+	w.clean()
 }
