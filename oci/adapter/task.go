@@ -40,8 +40,8 @@ type shim struct {
 
 // dial connects to a shim. Shims that speak gRPC, or wait behind a VM's vsock, are
 // refused: containerd's own library makes shims that serve ttrpc on a unix socket,
-// and so do runc's, gVisor's and Kata's. A gRPC client would weigh more than all
-// else that the adapter holds, in every pod of every handler.
+// and runc's, gVisor's and Kata's are made with it. A gRPC client would double the
+// size of a program that every pod of another runtime runs.
 func dial(e *endpoint) (*shim, error) {
 	if e.Protocol != "" && e.Protocol != "ttrpc" {
 		return nil, fmt.Errorf("the shim speaks %s, and only ttrpc on a unix socket is supported", e.Protocol)
