@@ -95,7 +95,7 @@ func readConfig(ctx context.Context, archive string) (*checkpoint.Config, error)
 		return nil, err
 	}
 	defer f.Close()
-	config, err := checkpoint.ReadConfig(ctx, f)
+	config, err := checkpoint.ReadConfig(ctx, checkpoint.Archive(f))
 	if err != nil {
 		return nil, invalidCheckpoint(archive, err)
 	}
@@ -132,7 +132,7 @@ func (b *building) unpackCheckpoint(ctx context.Context) error {
 		return err
 	}
 	defer f.Close()
-	if err := checkpoint.Unpack(ctx, f, dir); err != nil {
+	if err := checkpoint.Unpack(ctx, checkpoint.Archive(f), dir); err != nil {
 		return invalidCheckpoint(b.archive, err)
 	}
 	deleted, err := checkpoint.ReadDeleted(dir)

@@ -13,6 +13,8 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
+
+	"github.com/criruntime/criruntime/image/compression"
 )
 
 var (
@@ -105,7 +107,7 @@ func validate(want Want) error {
 // inflateInto moves the archive from packed to plain, and reads packed to its
 // end: the digest covers what stands behind the compressed stream, too.
 func inflateInto(ctx context.Context, plain, packed *pipe, archived *meter) error {
-	z, err := inflate(packed)
+	z, err := compression.Inflate(packed)
 	if err != nil {
 		return corrupt(err, packed)
 	}

@@ -7,18 +7,21 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"path"
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/criruntime/criruntime/image/compression"
 )
 
-// Bounds of an archive: far above what containers have, they end archives that
-// are made to fill a disk.
+// Bounds of a checkpoint: far above what containers have, they end those that are
+// made to fill a disk.
 const (
 	maxImages = 1 << 20   // files of CRIU
-	maxBytes  = 256 << 30 // in all files
+	maxBytes  = 256 << 30 // in all files, and of an archive when it is inflated
 )
 
 // Pack writes the checkpoint in dir as an archive. Files that it lacks are
@@ -66,81 +69,91 @@ func pack(t *tar.Writer, dir, name string) error {
 	return err
 }
 
-// Unpack takes an archive apart into dir, an empty directory of the caller's
-// own. It makes regular files with the names of a checkpoint's and nothing else:
-// entries with other names are passed over, and links, devices and paths that
-// leave the directory under these names are errors. Errors of the archive wrap
-// ErrInvalid; what was unpacked stays for the caller to remove.
-func Unpack(ctx context.Context, r io.Reader, dir string) error {
-	if err := os.Mkdir(filepath.Join(dir, Images), 0o700); err != nil {
-		return err
-	}
-	u := unpacking{dir: dir, left: maxBytes}
-	if err := each(ctx, r, u.entry); err != nil {
-		return err
-	}
-	for _, name := range []string{ConfigFile, path.Join(Images, "inventory.img")} {
-		if _, err := os.Stat(filepath.Join(dir, name)); err != nil {
-			return fmt.Errorf("%w: it has no %s", ErrInvalid, name)
-		}
-	}
-	return nil
-}
+// Archive is a checkpoint as a tar archive, compressed with gzip, with zstd or not
+// at all. It can be read once.
+func Archive(r io.Reader) Source { return archive{r} }
 
-// ReadConfig finds the configuration in an archive and reads no further.
-func ReadConfig(ctx context.Context, r io.Reader) (*Config, error) {
-	var found *Config
-	err := each(ctx, r, func(name string, _ *tar.Header, content io.Reader) (err error) {
-		if name != ConfigFile {
-			return nil
-		}
-		data, err := io.ReadAll(io.LimitReader(content, maxMetadata+1))
-		if err != nil {
-			return err
-		}
-		if len(data) > maxMetadata {
-			return fmt.Errorf("%w: its %s is larger than %d bytes", ErrInvalid, name, maxMetadata)
-		}
-		if found, err = ParseConfig(data); err != nil {
-			return err
-		}
-		return errStop
-	})
-	if err == nil && found == nil {
-		err = fmt.Errorf("%w: it has no %s", ErrInvalid, ConfigFile)
+type archive struct{ r io.Reader }
+
+func (a archive) each(ctx context.Context, fn func(name string, h *tar.Header, content io.Reader) error) error {
+	plain, err := compression.Inflate(bounded(ctx, a.r, math.MaxInt64))
+	if err != nil {
+		return compressed(ctx, err)
 	}
-	return found, err
-}
-
-// errStop ends each early.
-var errStop = errors.New("enough")
-
-// each calls fn for every entry of an archive with its name, cleaned.
-func each(ctx context.Context, r io.Reader, fn func(name string, h *tar.Header, content io.Reader) error) error {
-	end := &ending{r: r}
+	defer plain.Close()
+	end := &ending{r: bounded(ctx, plain, maxBytes)}
 	t := tar.NewReader(end)
 	for {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
 		h, err := t.Next()
 		if errors.Is(err, io.EOF) && end.complete() {
-			return nil
+			// What is behind the end holds the checksum of all, if there is one.
+			_, err := io.Copy(io.Discard, end)
+			return compressed(ctx, err)
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
 		}
 		if err != nil {
 			return fmt.Errorf("%w: not a tar archive, or cut short: %v", ErrInvalid, err)
 		}
-		err = fn(strings.TrimPrefix(path.Join("/", h.Name), "/"), h, t)
-		if errors.Is(err, errStop) {
-			return nil
-		}
-		if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, tar.ErrHeader) {
-			return fmt.Errorf("%w: it is cut short: %v", ErrInvalid, err)
+		from := &failing{r: t}
+		err = fn(strings.TrimPrefix(path.Join("/", h.Name), "/"), h, from)
+		if from.err != nil {
+			return compressed(ctx, from.err)
 		}
 		if err != nil {
 			return err
 		}
 	}
+}
+
+// compressed is for errors of the stream: it is the archive's fault unless the
+// caller has ended it.
+func compressed(ctx context.Context, err error) error {
+	switch {
+	case err == nil || errors.Is(err, ErrInvalid):
+		return err
+	case ctx.Err() != nil:
+		return ctx.Err()
+	}
+	return fmt.Errorf("%w: it is damaged or cut short: %v", ErrInvalid, err)
+}
+
+// failing remembers an error of what it reads from, to tell it from those of
+// where that goes to.
+type failing struct {
+	r   io.Reader
+	err error
+}
+
+// Read implements io.Reader.
+func (f *failing) Read(b []byte) (int, error) {
+	n, err := f.r.Read(b)
+	if err != nil && !errors.Is(err, io.EOF) {
+		f.err = err
+	}
+	return n, err
+}
+
+type readerFunc func([]byte) (int, error)
+
+// Read implements io.Reader.
+func (f readerFunc) Read(b []byte) (int, error) { return f(b) }
+
+// bounded ends with ctx, and with ErrInvalid after more than limit bytes: a few
+// compressed ones stand for any number.
+func bounded(ctx context.Context, r io.Reader, limit int64) io.Reader {
+	left := limit
+	return readerFunc(func(b []byte) (int, error) {
+		if err := ctx.Err(); err != nil {
+			return 0, err
+		}
+		n, err := r.Read(b)
+		if left -= int64(n); left < 0 {
+			return n, fmt.Errorf("%w: it is larger than %d bytes", ErrInvalid, limit)
+		}
+		return n, err
+	})
 }
 
 // sparse says whether the archive holds the file without its holes, so that a few
@@ -176,42 +189,4 @@ func (e *ending) Read(b []byte) (int, error) {
 
 func (e *ending) complete() bool {
 	return e.n%512 == 0 && len(e.tail) == endMarker && bytes.Count(e.tail, []byte{0}) == endMarker
-}
-
-// unpacking is one Unpack.
-type unpacking struct {
-	dir    string
-	left   int64 // bytes that the archive may still hold
-	images int
-}
-
-func (u *unpacking) entry(name string, h *tar.Header, content io.Reader) error {
-	image, isImage := strings.CutPrefix(name, Images+"/")
-	switch {
-	case !isImage && !slices.Contains(files, name):
-		return nil
-	case isImage && h.Typeflag == tar.TypeDir:
-		return nil
-	case h.Typeflag != tar.TypeReg || sparse(h):
-		return fmt.Errorf("%w: %q is not a regular file, written in full", ErrInvalid, h.Name)
-	case isImage && (strings.Contains(image, "/") || len(image) > maxName || strings.IndexByte(image, 0) >= 0):
-		return fmt.Errorf("%w: %q cannot be a file of CRIU", ErrInvalid, h.Name)
-	case h.Size > u.left || isImage && u.images >= maxImages:
-		return fmt.Errorf("%w: it is larger than %d bytes or has more than %d files", ErrInvalid, int64(maxBytes), maxImages)
-	case (name == ConfigFile || name == SpecFile) && h.Size > maxMetadata, name == DeletedFile && h.Size > 64*maxMetadata:
-		return fmt.Errorf("%w: its %s is too large", ErrInvalid, name)
-	}
-	if isImage {
-		u.images++
-	}
-	u.left -= h.Size
-	f, err := os.OpenFile(filepath.Join(u.dir, name), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if errors.Is(err, os.ErrExist) {
-		return fmt.Errorf("%w: %q occurs twice", ErrInvalid, h.Name)
-	}
-	if err != nil {
-		return err
-	}
-	_, err = io.Copy(f, content)
-	return errors.Join(err, f.Close())
 }

@@ -37,8 +37,8 @@ func sample(t testing.TB) string {
 	return dir
 }
 
-// tree lists a directory with the files' contents.
-func tree(t testing.TB, dir string) []string {
+// listing is a directory with the files' contents.
+func listing(t testing.TB, dir string) []string {
 	var found []string
 	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
 		if err != nil || e.IsDir() {
@@ -61,18 +61,18 @@ func TestPackAndUnpack(t *testing.T) {
 	if err := Pack(context.Background(), &b, dir); err != nil {
 		t.Fatal(err)
 	}
-	if err := Unpack(context.Background(), bytes.NewReader(b.Bytes()), back); err != nil {
+	if err := Unpack(context.Background(), Archive(bytes.NewReader(b.Bytes())), back); err != nil {
 		t.Fatal(err)
 	}
-	want := slices.DeleteFunc(tree(t, dir), func(s string) bool { return strings.HasPrefix(s, "unknown") })
-	if got := tree(t, back); !slices.Equal(got, want) {
+	want := slices.DeleteFunc(listing(t, dir), func(s string) bool { return strings.HasPrefix(s, "unknown") })
+	if got := listing(t, back); !slices.Equal(got, want) {
 		t.Errorf("got  %q\nwant %q", got, want)
 	}
 	deleted, err := ReadDeleted(back)
 	if err != nil || !slices.Equal(deleted, []string{"/a/b", "/d"}) {
 		t.Errorf("deleted are %q, %v", deleted, err)
 	}
-	config, err := ReadConfig(context.Background(), &b)
+	config, err := ReadConfig(context.Background(), Archive(&b))
 	if err != nil || BaseImage(config) != "sha256:12" || PullName(config) != "registry.test/a:1" {
 		t.Errorf("the configuration is %+v, %v", config, err)
 	}
@@ -94,7 +94,7 @@ func TestPackOrder(t *testing.T) {
 		t.Fatal(err)
 	}
 	cut := bytes.NewReader(b.Bytes()[:2048])
-	if _, err := ReadConfig(context.Background(), cut); err != nil {
+	if _, err := ReadConfig(context.Background(), Archive(cut)); err != nil {
 		t.Errorf("the configuration is not in the first 2 KiB: %v", err)
 	}
 }
@@ -106,14 +106,14 @@ func TestUnpackStops(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	if err := Unpack(ctx, bytes.NewReader(b.Bytes()), t.TempDir()); !errors.Is(err, context.Canceled) {
+	if err := Unpack(ctx, Archive(bytes.NewReader(b.Bytes())), t.TempDir()); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
 	if err := Pack(ctx, io.Discard, sample(t)); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
 	for n := range b.Len() / 512 {
-		if err := Unpack(context.Background(), bytes.NewReader(b.Bytes()[:n*512+100]), t.TempDir()); !errors.Is(err, ErrInvalid) {
+		if err := Unpack(context.Background(), Archive(bytes.NewReader(b.Bytes()[:n*512+100])), t.TempDir()); !errors.Is(err, ErrInvalid) {
 			t.Errorf("cut after %d bytes: %v", n*512+100, err)
 		}
 	}
@@ -138,6 +138,9 @@ func FuzzUnpack(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(b.Bytes())
+	for _, packed := range compressedForms(f, b.Bytes()) {
+		f.Add(packed)
+	}
 	for _, h := range []tar.Header{
 		{Typeflag: tar.TypeSymlink, Name: Images, Linkname: "/"},
 		{Typeflag: tar.TypeLink, Name: ConfigFile, Linkname: "../x"},
@@ -160,8 +163,8 @@ func FuzzUnpack(f *testing.F) {
 		if err := os.Mkdir(dir, 0o700); err != nil {
 			t.Fatal(err)
 		}
-		if err := Unpack(context.Background(), bytes.NewReader(data), dir); err == nil {
-			if _, err := ReadConfig(context.Background(), bytes.NewReader(data)); err != nil && !errors.Is(err, ErrInvalid) {
+		if err := Unpack(context.Background(), Archive(bytes.NewReader(data)), dir); err == nil {
+			if _, err := ReadConfig(context.Background(), Archive(bytes.NewReader(data))); err != nil && !errors.Is(err, ErrInvalid) {
 				t.Error(err)
 			}
 		} else if !errors.Is(err, ErrInvalid) {

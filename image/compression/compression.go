@@ -1,4 +1,7 @@
-package layer
+// Package compression reads what is compressed or not, as it comes: layers, and
+// archives of checkpoints. It bounds the decoder's memory, and not what comes out:
+// that is for the caller.
+package compression
 
 import (
 	"bufio"
@@ -13,10 +16,10 @@ import (
 // what the highest level of the reference encoder uses.
 const maxWindow = 128 << 20
 
-// inflate returns r decompressed. The format is taken from the first bytes,
+// Inflate returns r decompressed. The format is taken from the first bytes,
 // not from the media type, which builders get wrong: gzip, zstd, or none.
 // The caller closes the result; that does not close r.
-func inflate(r io.Reader) (io.ReadCloser, error) {
+func Inflate(r io.Reader) (io.ReadCloser, error) {
 	br := bufio.NewReaderSize(r, 32<<10)
 	magic, err := br.Peek(4)
 	if err != nil && err != io.EOF {
