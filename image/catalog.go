@@ -28,7 +28,7 @@ type stored struct {
 // entry is one image in the catalog. It is replaced, never changed.
 type entry struct {
 	Image
-	config  []byte   // the manifest of an artifact
+	config  []byte   // the manifest of an artifact or a checkpoint
 	aliases []string // names that resolve to a tag elsewhere, see Store.Pull
 	layers  []*stored
 	// accepted is why the policy lets it run.
@@ -289,6 +289,7 @@ func (e *entry) record() record.Image {
 		Accepted: accepted,
 
 		ArtifactType: e.ArtifactType,
+		Checkpoint:   e.Checkpoint,
 	}
 }
 
@@ -299,7 +300,7 @@ func entryOf(r record.Image, find func(key string) *stored) (*entry, error) {
 		return nil, fmt.Errorf("%w: the config has digest %s", ErrInvalid, got)
 	}
 	var config v1.Image
-	if r.ArtifactType == "" {
+	if r.ArtifactType == "" && !r.Checkpoint {
 		var err error
 		if config, err = registry.ParseConfig(r.Config); err != nil {
 			return nil, err
@@ -308,7 +309,7 @@ func entryOf(r record.Image, find func(key string) *stored) (*entry, error) {
 	e := &entry{
 		Image: Image{
 			ID: ID(r.ID), Tags: r.Tags, Digests: r.Digests, Size: r.Size,
-			Config: config, PulledAt: r.PulledAt, ArtifactType: r.ArtifactType,
+			Config: config, PulledAt: r.PulledAt, ArtifactType: r.ArtifactType, Checkpoint: r.Checkpoint,
 		},
 		config:  r.Config,
 		aliases: r.Aliases,

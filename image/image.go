@@ -15,7 +15,7 @@ import (
 
 // ID is the digest of an image's config, "sha256:...": the one name of an
 // image in every answer. Artifacts often have the same empty config: theirs is
-// the digest of the manifest.
+// the digest of the manifest, and so is that of checkpoints.
 type ID = digest.Digest
 
 // Image is one image or artifact in the store. Values are snapshots: callers
@@ -25,11 +25,14 @@ type Image struct {
 	Tags    []string // "registry/repository:tag"
 	Digests []string // "registry/repository@sha256:..."
 	Size    uint64   // bytes on the registry: config and compressed layers
-	Config  v1.Image // zero for an artifact
+	Config  v1.Image // zero for an artifact or a checkpoint
 	Pinned  bool
 	// ArtifactType says what an artifact is: it can be viewed, but not mounted
 	// as a root filesystem. "" for an image.
 	ArtifactType string
+	// Checkpoint: its files are those of a checkpoint. It can be viewed, and a
+	// container restored from it, but not be mounted as a root filesystem.
+	Checkpoint bool
 	// PulledAt is when the image came to this node.
 	PulledAt time.Time
 }

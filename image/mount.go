@@ -165,6 +165,9 @@ func (s *Store) mountable(e *entry, namespace string, writable bool) error {
 	if writable && e.ArtifactType != "" {
 		return &classed{class: ErrInvalid, err: fmt.Errorf("%s is an artifact of type %q: it can be a volume, but not run", e.ID, e.ArtifactType)}
 	}
+	if writable && e.Checkpoint {
+		return &classed{class: ErrInvalid, err: fmt.Errorf("%s holds a checkpoint: a container can be restored from it, but not run", e.ID)}
+	}
 	return s.client.StillAllowed(e.accepted, namespace)
 }
 

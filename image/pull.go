@@ -11,6 +11,7 @@ import (
 	"slices"
 	"time"
 
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 	"go.podman.io/image/v5/docker/reference"
 	"golang.org/x/sync/errgroup"
 
@@ -171,12 +172,19 @@ func pulled(remote *registry.Remote, asked reference.Named, layers []*stored) *e
 
 // newEntry describes an image that has come now. It has no names yet.
 func newEntry(c *registry.Content, layers []*stored, accepted ...registry.Acceptance) *entry {
-	return &entry{
-		Image:    Image{ID: c.ID, Size: c.Size, Config: c.Image, PulledAt: time.Now().Round(0), ArtifactType: c.ArtifactType},
+	e := &entry{
+		Image: Image{
+			ID: c.ID, Size: c.Size, Config: c.Image, PulledAt: time.Now().Round(0),
+			ArtifactType: c.ArtifactType, Checkpoint: c.Checkpoint,
+		},
 		config:   c.Config,
 		layers:   layers,
 		accepted: accepted,
 	}
+	if e.Checkpoint {
+		e.Image.Config = v1.Image{}
+	}
+	return e
 }
 
 // commit makes the image and its names visible, beside those that it has. It

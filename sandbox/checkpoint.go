@@ -34,7 +34,8 @@ type Checkpoints struct {
 }
 
 // checkpointDir holds a directory for each checkpoint under way, and one for
-// each container that is to be restored, until it is.
+// each container that is to be restored, until it is. Images of checkpoints are
+// mounted there while they are read.
 func (m *Manager) checkpointDir(elem ...string) string {
 	return filepath.Join(append([]string{m.o.Root, "checkpoints"}, elem...)...)
 }
@@ -189,9 +190,13 @@ func (c *container) describe(dir string, at time.Time) error {
 	if err != nil {
 		return err
 	}
+	name := r.Config.Image
+	if r.Restored { // which is a checkpoint, and not what the container is made from
+		name = r.ImageID
+	}
 	config := checkpoint.Config{
 		ID: c.id, Name: c.fullName(r), OCIRuntime: cmp.Or(c.pod.Load().Handler, "runc"), CreatedTime: r.CreatedAt, CheckpointedAt: at,
-		RootfsImage: r.Config.Image, RootfsImageRef: r.ImageID, RootfsImageName: r.Config.Image,
+		RootfsImage: name, RootfsImageRef: r.ImageID, RootfsImageName: name,
 		Restored: r.Restored,
 	}
 	if img, err := c.pod.m.o.Images.Lookup(r.ImageID); err == nil {

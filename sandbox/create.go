@@ -109,11 +109,10 @@ type building struct {
 	p      *pod
 	config *spec.Container
 	image  image.Image
-	// archive is the checkpoint that the container is restored from, or "".
-	archive string
-	input   spec.Input // but for what the steps find out
-	made    store.Container
-	told    bool // the plugins have taken note of it
+	origin *origin    // the checkpoint that the container is restored from, or nil
+	input  spec.Input // but for what the steps find out
+	made   store.Container
+	told   bool // the plugins have taken note of it
 	// declared are the destinations of the image's volumes.
 	declared []string
 }
@@ -144,7 +143,7 @@ func (p *pod) newBuilding(ctx context.Context, config *spec.Container) (*buildin
 	b.made = store.Container{
 		Config: config, CreatedAt: now(), State: lifecycle.ContainerCreating,
 		ImageID: img.ID.String(), Resources: config.Resources,
-		LogPath: logPath, StopSignal: signal, Restored: b.archive != "",
+		LogPath: logPath, StopSignal: signal, Restored: b.origin != nil,
 	}
 	b.input = spec.Input{
 		Pod: r.Config, Container: config, PodID: p.id, Image: img.Config.Config, Host: p.m.o.Host,

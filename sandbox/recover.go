@@ -98,9 +98,9 @@ func (m *Manager) settle(keep []string, live []network.Pod) {
 		if err := m.o.Images.Keep(ctx, keep); err != nil {
 			m.log.WithError(err).Error("cannot remove the roots that no container has")
 		}
+		m.sweep(m.checkpointDir(), keep) // images of checkpoints were mounted there
 	})
 	both.Go(func() { m.sweep(m.volumesDir(), keep) })
-	both.Go(func() { m.sweep(m.checkpointDir(), keep) })
 	both.Go(func() {
 		if err := m.o.Network.GC(ctx, live); err != nil {
 			m.log.WithError(err).Warn("cannot detach the pods that are gone")

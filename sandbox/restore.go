@@ -16,41 +16,63 @@ import (
 	"github.com/criruntime/criruntime/sandbox/store"
 )
 
-// A container whose image is the absolute path of an archive is restored from
-// that checkpoint. The archive says which image it was made from, which files
-// it had changed, and what its processes were. All else is said by the request,
-// as for any container, and nothing by the archive's own spec: it mounts and
-// allows nothing.
+// A container whose image is the absolute path of an archive, or an image that holds
+// a checkpoint, is restored from that. The checkpoint says which image it was made
+// from, which files it had changed, and what its processes were. All else is said by
+// the request, as for any container, and nothing by the checkpoint's own spec: it
+// mounts and allows nothing.
+
+// origin is the checkpoint that a container is restored from.
+type origin struct {
+	name  string   // as the request has it: the path of an archive, or an image's name
+	image image.ID // "" for an archive
+}
+
+// origin finds the checkpoint that c is restored from, nil for a container that is
+// not restored, which has the image.
+func (p *pod) origin(c *spec.Container) (*origin, image.Image, error) {
+	if filepath.IsAbs(c.Image) {
+		return &origin{name: c.Image}, image.Image{}, nil
+	}
+	img, err := p.m.o.Images.Lookup(c.Image)
+	if err != nil || !img.Checkpoint {
+		return nil, img, err
+	}
+	return &origin{name: c.Image, image: img.ID}, image.Image{}, nil
+}
 
 // findImage is the container's image. For a checkpoint it is the one that the
 // container was made from.
 func (b *building) findImage(ctx context.Context) error {
-	name := b.config.Image
-	if filepath.IsAbs(name) {
-		if err := b.p.restorable(b.config); err != nil {
-			return err
-		}
-		config, err := readConfig(ctx, name)
-		if err != nil {
-			return err
-		}
-		b.archive, name = name, checkpoint.BaseImage(config)
-	}
 	var err error
-	if b.image, err = b.p.m.o.Images.Lookup(name); err != nil && b.archive != "" {
-		err = fmt.Errorf("cannot get the image of the checkpoint %s: %w", b.archive, err)
+	if b.origin, b.image, err = b.p.origin(b.config); err != nil || b.origin == nil {
+		return err
 	}
-	return err
+	if err := b.p.restorable(b.config); err != nil {
+		return err
+	}
+	config, err := b.p.readConfig(ctx, b.origin)
+	if err != nil {
+		return err
+	}
+	if b.image, err = b.p.m.o.Images.Lookup(checkpoint.BaseImage(config)); err != nil {
+		return fmt.Errorf("cannot get the image of the checkpoint %s: %w", b.origin.name, err)
+	}
+	if b.image.Checkpoint {
+		return failure(ErrInvalid, "the checkpoint %s says that its image is another checkpoint, %s", b.origin.name, b.image.ID)
+	}
+	return nil
 }
 
 // fetchBase pulls the image of a checkpoint if the node does not have it. It is
 // for the time before the pod's gate is taken; what else is wrong is found
 // afterwards.
 func (p *pod) fetchBase(ctx context.Context, c *spec.Container) error {
-	if !filepath.IsAbs(c.Image) || p.restorable(c) != nil {
+	from, _, err := p.origin(c)
+	if err != nil || from == nil || p.restorable(c) != nil {
 		return nil
 	}
-	config, err := readConfig(ctx, c.Image)
+	config, err := p.readConfig(ctx, from)
 	if err != nil || checkpoint.PullName(config) == "" {
 		return nil
 	}
@@ -59,7 +81,7 @@ func (p *pod) fetchBase(ctx context.Context, c *spec.Container) error {
 	}
 	_, err = p.m.o.Images.Pull(ctx, image.PullOptions{Ref: checkpoint.PullName(config), Namespace: p.Load().Config.Namespace})
 	if err != nil {
-		return fmt.Errorf("cannot get the image of the checkpoint %s: %w", c.Image, err)
+		return fmt.Errorf("cannot get the image of the checkpoint %s: %w", from.name, err)
 	}
 	return nil
 }
@@ -88,18 +110,55 @@ func (p *pod) restorable(c *spec.Container) error {
 	return nil
 }
 
-// readConfig reads what an archive says of itself.
-func readConfig(ctx context.Context, archive string) (*checkpoint.Config, error) {
-	f, err := openArchive(archive)
+// readConfig reads what a checkpoint says of itself.
+func (p *pod) readConfig(ctx context.Context, from *origin) (config *checkpoint.Config, err error) {
+	err = p.readCheckpoint(ctx, from, func(src checkpoint.Source) (err error) {
+		config, err = checkpoint.ReadConfig(ctx, src)
+		return err
+	})
+	return config, err
+}
+
+// readCheckpoint has read see the checkpoint, which is there for that long.
+func (p *pod) readCheckpoint(ctx context.Context, from *origin, read func(checkpoint.Source) error) error {
+	if from.image != "" {
+		return p.readImage(ctx, from, read)
+	}
+	f, err := openArchive(from.name)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer f.Close()
-	config, err := checkpoint.ReadConfig(ctx, checkpoint.Archive(f))
-	if err != nil {
-		return nil, invalidCheckpoint(archive, err)
+	return invalidCheckpoint(from.name, read(checkpoint.Archive(f)))
+}
+
+// readImage mounts the image of a checkpoint, as the policy for the pod's namespace
+// allows, under a key that no container has: after a crash it goes with all else
+// that belongs to none.
+func (p *pod) readImage(ctx context.Context, from *origin, read func(checkpoint.Source) error) error {
+	m := p.m
+	if err := m.waitSettled(ctx); err != nil {
+		return err
 	}
-	return config, nil
+	key := newID()
+	dir := m.checkpointDir(key)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("cannot make a directory for the checkpoint: %w", err)
+	}
+	err := m.o.Images.View(ctx, image.ViewOptions{Key: key, Image: from.image, Target: dir, Namespace: p.Load().Config.Namespace})
+	if err == nil {
+		err = invalidCheckpoint(from.name, read(checkpoint.Tree(dir)))
+	} else {
+		err = fmt.Errorf("cannot use the checkpoint %s: %w", from.name, err)
+	}
+	gone := m.o.Images.Unview(context.WithoutCancel(ctx), key, dir)
+	if gone == nil {
+		gone = removeTree(dir)
+	}
+	if gone != nil {
+		p.log().WithError(gone).Warn("the image of a checkpoint stays mounted until the next start")
+	}
+	return err
 }
 
 func openArchive(name string) (*os.File, error) {
@@ -117,27 +176,23 @@ func openArchive(name string) (*os.File, error) {
 	return f, nil
 }
 
-// unpackCheckpoint takes the archive apart and repeats its changes in the root
+// unpackCheckpoint takes the checkpoint apart and repeats its changes in the root
 // filesystem, which is mounted.
 func (b *building) unpackCheckpoint(ctx context.Context) error {
-	if b.archive == "" {
+	if b.origin == nil {
 		return nil
 	}
 	dir := b.p.m.checkpointDir(b.c.id)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("cannot unpack the checkpoint: %w", err)
 	}
-	f, err := openArchive(b.archive)
+	err := b.p.readCheckpoint(ctx, b.origin, func(src checkpoint.Source) error { return checkpoint.Unpack(ctx, src, dir) })
 	if err != nil {
 		return err
 	}
-	defer f.Close()
-	if err := checkpoint.Unpack(ctx, checkpoint.Archive(f), dir); err != nil {
-		return invalidCheckpoint(b.archive, err)
-	}
 	deleted, err := checkpoint.ReadDeleted(dir)
 	if err != nil {
-		return invalidCheckpoint(b.archive, err)
+		return invalidCheckpoint(b.origin.name, err)
 	}
 	changes, err := os.Open(filepath.Join(dir, checkpoint.ChangesFile))
 	if errors.Is(err, os.ErrNotExist) {
@@ -151,6 +206,9 @@ func (b *building) unpackCheckpoint(ctx context.Context) error {
 }
 
 func invalidCheckpoint(name string, err error) error {
+	if err == nil {
+		return nil
+	}
 	err = fmt.Errorf("cannot use %s: %w", name, err)
 	if errors.Is(err, checkpoint.ErrInvalid) {
 		return &kindError{kind: ErrInvalid, err: err}
@@ -161,7 +219,7 @@ func invalidCheckpoint(name string, err error) error {
 // restoreOption is what the shim is told, nil for a container that is not
 // restored.
 func (b *building) restoreOption() (*oci.Criu, error) {
-	if b.archive == "" {
+	if b.origin == nil {
 		return nil, nil
 	}
 	return b.p.m.criu(b.p.m.checkpointDir(b.c.id))

@@ -102,7 +102,8 @@ func imageInfo(img *image.Image) (map[string]string, error) {
 		PulledAt     time.Time `json:"pulledAt"`
 		ImageSpec    v1.Image  `json:"imageSpec"`
 		ArtifactType string    `json:"artifactType,omitempty"`
-	}{img.PulledAt, img.Config, img.ArtifactType})
+		Checkpoint   bool      `json:"checkpoint,omitempty"`
+	}{img.PulledAt, img.Config, img.ArtifactType, img.Checkpoint})
 	return map[string]string{"info": string(info)}, err
 }
 

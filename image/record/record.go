@@ -43,12 +43,14 @@ type Image struct {
 	Digests  []string
 	Aliases  []string `json:",omitempty"` // short names that were pulled
 	Size     uint64
-	Config   []byte   // as pulled: its digest is the ID; the manifest of an artifact
+	Config   []byte   // as pulled: its digest is the ID; the manifest of an artifact or a checkpoint
 	Layers   []string // keys, bottom first
 	PulledAt time.Time
 	Accepted []Acceptance `json:",omitempty"`
 	// ArtifactType is set for an artifact, whose layers are its files.
 	ArtifactType string `json:",omitempty"`
+	// Checkpoint is set for an image whose files are those of a checkpoint.
+	Checkpoint bool `json:",omitempty"`
 }
 
 // Acceptance is why a signature policy lets an image run, one for each name

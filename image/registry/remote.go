@@ -40,13 +40,15 @@ type Layer struct {
 
 // Content is what an image or an artifact consists of.
 type Content struct {
-	Config []byte        // verified against its digest; the manifest of an artifact
+	Config []byte        // verified against its digest; the manifest of an artifact or a checkpoint
 	ID     digest.Digest // of Config
 	Image  v1.Image      // Config parsed
 	Layers []Layer       // bottom first
 	Size   uint64        // bytes of the config and of all blobs
 	// ArtifactType is what an artifact says it is, "" for an image.
 	ArtifactType string
+	// Checkpoint: the image holds a checkpoint, by its manifest.
+	Checkpoint bool
 }
 
 // Remote is an image at a registry: all that is known before the layers are
@@ -267,6 +269,9 @@ func NewContent(config []byte, man *Manifest) (Content, error) {
 			c.Size += uint64(info.Size)
 		}
 		c.Layers = append(c.Layers, l)
+	}
+	if isCheckpoint(man) {
+		c.markCheckpoint(man)
 	}
 	return c, nil
 }

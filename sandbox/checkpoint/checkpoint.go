@@ -1,7 +1,8 @@
 // Package checkpoint is the form of a checkpoint of a container, the one that
 // CRI-O, containerd, Podman and checkpointctl use: a directory of files with
-// fixed names, and the same as a tar archive or as an image. It makes archives and takes all
-// of these apart, in which nothing is trusted; it knows no containers.
+// fixed names, and the same as a tar archive or as the files of an image. It makes
+// archives and takes all of these apart, in which nothing is trusted; it knows no
+// containers.
 package checkpoint
 
 import (

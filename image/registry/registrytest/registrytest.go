@@ -219,6 +219,8 @@ type Image struct {
 	Config  v1.Image        // its RootFS is filled in
 	Docker  bool            // schema 2 media types instead of OCI's
 	DiffIDs []digest.Digest // instead of the true ones
+	// Annotations are those of the manifest.
+	Annotations map[string]string
 }
 
 // Pushed tells what Push made.
@@ -241,7 +243,7 @@ func (s *Server) Push(img Image) Pushed {
 		}
 	}
 	out := Pushed{Kind: kinds[0]}
-	man := v1.Manifest{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: kinds[0]}
+	man := v1.Manifest{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: kinds[0], Annotations: img.Annotations}
 	if img.Config.OS == "" {
 		img.Config.OS, img.Config.Architecture = "linux", "amd64"
 	}
