@@ -173,6 +173,39 @@ func TestCheckpointAndRestore(t *testing.T) {
 	w.clean()
 }
 
+// TestRestoreLeavesPod has a container restored beside another, which shares namespaces
+// with it that CRIU takes for the restored one's own: the pod stays as it was.
+func TestRestoreLeavesPod(t *testing.T) {
+	w := pulled(t, checkpoints)
+	pod, podConfig := w.pod("from", func(c *cri.PodSandboxConfig) {
+		c.Linux.Sysctls = map[string]string{"kernel.msgmax": "4321"}
+	})
+	config := counting("counter")
+	id := w.run(pod, podConfig, config)
+	w.countsBeyond(podConfig, config, 3)
+	location := filepath.Join(w.Dir, "checkpoint.tar")
+	must(t, w.checkpoint(id, location, 0))
+
+	other, otherConfig := w.pod("into", func(c *cri.PodSandboxConfig) {
+		c.Linux.Sysctls = map[string]string{"kernel.msgmax": "1234", "fs.mqueue.msg_max": "7"}
+	})
+	beside := w.run(other, otherConfig, harness.Shell("beside", "exec sleep 1000"))
+	restored := harness.Shell("restored", "exit 1")
+	restored.Image.Image = location
+	copied := w.run(other, otherConfig, restored)
+	w.countsBeyond(otherConfig, restored, 6)
+	for _, in := range []string{beside, copied} {
+		out := mustExec(w, in, "sh", "-c", "hostname; cat /proc/sys/kernel/msgmax /proc/sys/fs/mqueue/msg_max")
+		if fields := strings.Fields(out); !slices.Equal(fields, []string{"into", "1234", "7"}) {
+			t.Errorf("the pod has become %q", fields)
+		}
+	}
+	must(t, w.RemovePod(w.ctx, other))
+	must(t, w.RemovePod(w.ctx, pod))
+	must(t, os.Remove(location))
+	w.clean()
+}
+
 // TestRestoreElsewhere restores on a node that does not have the image.
 func TestRestoreElsewhere(t *testing.T) {
 	w := pulled(t, checkpoints)

@@ -15,6 +15,7 @@ import (
 
 	"github.com/opencontainers/runc/libcontainer"
 	"github.com/sirupsen/logrus"
+	"golang.org/x/sys/unix"
 
 	// Without it, containers with device rules fail.
 	_ "github.com/opencontainers/cgroups/devices"
@@ -74,9 +75,16 @@ func Restore(o Options) error {
 	}
 	opts := o.criu()
 	opts.ManageCgroupsMode = "ignore" // they stay where CRIU itself is put
+	putBack, err := keepSettings(config.Namespaces)
+	if err != nil {
+		return errors.Join(err, c.Destroy(), os.RemoveAll(root))
+	}
 	if err := c.Restore(p, opts); err != nil {
 		err = o.explain(restoreLog, err)
-		return errors.Join(err, c.Destroy(), os.RemoveAll(root))
+		return errors.Join(err, putBack(), c.Destroy(), os.RemoveAll(root))
+	}
+	if err := putBack(); err != nil {
+		return errors.Join(err, c.Signal(unix.SIGKILL))
 	}
 	return nil
 }
