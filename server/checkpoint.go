@@ -30,17 +30,28 @@ func (s *runtimeService) CheckpointContainer(ctx context.Context, req *runtimeap
 	return &runtimeapi.CheckpointContainerResponse{}, nil
 }
 
-// noPodCheckpoints is why pods have no checkpoints (KEP-5823). CRIU knows one
-// container's tree of processes at a time. What two containers of a pod share,
-// connections over its loopback device, System V memory, what is in its /dev/shm,
-// is outside the checkpoints of both, and of each connection they hold one end as
-// it was at another moment. A pod made of such parts would look whole and not be.
-const noPodCheckpoints = "pods cannot be checkpointed as one, since what their containers share would be lost: checkpoint the containers"
+// Pods have no checkpoints (KEP-5823), for two reasons. A checkpoint of a pod is one
+// cut: all containers stand still before the first is written, and until the last is.
+// A shim keeps a container still for that one's own checkpoint alone.
+//
+// And the parts do not make up a pod. What its containers share, CRIU takes for each
+// one's own or for nobody's. Objects of System V and the settings of the IPC and UTS
+// namespaces are in the checkpoint of every container, and the second that is restored
+// in a pod fails on those of the first. Files in its /dev/shm, files in volumes, and
+// what an init container has set up in the network namespace are in none: a container
+// that has no such file open is restored without it and without an error. Connections
+// of containers with each other are refused like all, unless CRIU is told otherwise, and
+// then each end is of another moment. KEP-5823 leaves shared memory and
+// volumes out, so that it would be for the runtime to find them and refuse the pod.
+const (
+	noPodCheckpoint = "pods cannot be checkpointed: their containers cannot be held still together, and what these share (IPC objects, /dev/shm, the network namespace's setup) would be lost; checkpoint the containers"
+	noPodRestore    = "pods cannot be restored, since none can be checkpointed: restore containers from checkpoints of theirs"
+)
 
 func (s *runtimeService) CheckpointPod(context.Context, *runtimeapi.CheckpointPodRequest) (*runtimeapi.CheckpointPodResponse, error) {
-	return nil, status.Error(codes.Unimplemented, noPodCheckpoints)
+	return nil, status.Error(codes.Unimplemented, noPodCheckpoint)
 }
 
 func (s *runtimeService) RestorePod(context.Context, *runtimeapi.RestorePodRequest) (*runtimeapi.RestorePodResponse, error) {
-	return nil, status.Error(codes.Unimplemented, noPodCheckpoints)
+	return nil, status.Error(codes.Unimplemented, noPodRestore)
 }
