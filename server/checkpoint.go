@@ -41,8 +41,8 @@ func (s *runtimeService) CheckpointContainer(ctx context.Context, req *runtimeap
 // what an init container has set up in the network namespace are in none: a container
 // that has no such file open is restored without it and without an error. Connections
 // of containers with each other are refused like all, unless CRIU is told otherwise, and
-// then each end is of another moment. KEP-5823 leaves shared memory and
-// volumes out, so that it would be for the runtime to find them and refuse the pod.
+// then each end is of another moment. KEP-5823 leaves shared memory and volumes out, so
+// that it would be for the runtime to find them and refuse the pod.
 const (
 	noPodCheckpoint = "pods cannot be checkpointed: their containers cannot be held still together, and what these share (IPC objects, /dev/shm, the network namespace's setup) would be lost; checkpoint the containers"
 	noPodRestore    = "pods cannot be restored, since none can be checkpointed: restore containers from checkpoints of theirs"

@@ -81,13 +81,13 @@ func TestCompressed(t *testing.T) {
 // TestBounded: a few compressed bytes stand for any number, which ends somewhere.
 func TestBounded(t *testing.T) {
 	zeros := readerFunc(func(b []byte) (int, error) { clear(b); return len(b), nil })
-	n, err := io.Copy(io.Discard, bounded(context.Background(), zeros, 1<<20))
+	n, err := io.Copy(io.Discard, bounded(context.Background(), io.LimitReader(zeros, 4<<20), 1<<20))
 	if !errors.Is(err, ErrInvalid) || n > 2<<20 {
 		t.Errorf("%d bytes, %v", n, err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	if _, err := io.Copy(io.Discard, bounded(ctx, zeros, 1<<60)); !errors.Is(err, context.Canceled) {
+	if _, err := io.Copy(io.Discard, bounded(ctx, io.LimitReader(zeros, 4<<20), 1<<60)); !errors.Is(err, context.Canceled) {
 		t.Errorf("it does not end with its context: %v", err)
 	}
 	if n, err := io.Copy(io.Discard, bounded(context.Background(), strings.NewReader("abc"), 3)); n != 3 || err != nil {
