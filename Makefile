@@ -97,9 +97,9 @@ e2e: deps tools build ## a real Kubernetes node, from kubectl apply to status (r
 	@$(GO) build -buildvcs=false -trimpath -o $(CACHE)/tools/test-registry ./test/registry
 	@cd test/e2e && exec $(GO) test -buildvcs=false -tags e2e -count=1 -timeout 60m -parallel 8 -v .
 
-e2e-conformance: e2e ## the node part of Kubernetes' own e2e suite (root)
+e2e-conformance: e2e ## the node part of Kubernetes' own e2e suite (root; ARGS=-update writes its page)
 	@test/e2e/kubernetes/build.sh $(CACHE) e2e.test ginkgo
-	@cd test/e2e && $(GO) test -buildvcs=false -tags 'e2e conformance' -count=1 -timeout 120m -v -run TestKubernetesOwnSuite .
+	@cd test/e2e && $(GO) test -buildvcs=false -tags 'e2e conformance' -count=1 -timeout 120m -v -run TestKubernetesOwnSuite . $(ARGS)
 
 gvisor: deps tools build ## pods in gVisor (root; builds it, two minutes of a processor)
 	@test/tools/gvisor.sh $(CACHE)

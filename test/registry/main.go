@@ -85,10 +85,13 @@ func kubernetes(base *fixtures.Base, program string) (map[string]fixtures.Image,
 	files.File("/usr/bin/curl", 0o755, "#!/bin/sh\nfor url; do :; done\nexec wget -q -O - \"$url\"\n")
 	agnhost := base.Bash.With(files.Layer(fixtures.Gzip)).Running("pause")
 	agnhost.Config.Entrypoint = []string{"/agnhost"}
+	// Debian's busybox drops variables with a dash in their names.
+	var shell fixtures.Tree
+	shell.Symlink("/bin/sh", "/bin/bash")
 	return map[string]fixtures.Image{
 		"e2e-test-images/agnhost:2.55":            agnhost, // the previous one, for updates
 		"e2e-test-images/agnhost:2.66.1":          agnhost,
-		"e2e-test-images/busybox:1.37.0-2":        base.Busybox,
+		"e2e-test-images/busybox:1.37.0-2":        base.Bash.With(shell.Layer(fixtures.Gzip)),
 		"e2e-test-images/glibc-dns-testing:2.1.1": base.Busybox,
 		"e2e-test-images/nginx:1.27.0-2":          base.Nginx,
 		"e2e-test-images/nginx:1.28.0-2":          base.Nginx,
