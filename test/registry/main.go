@@ -83,19 +83,34 @@ func kubernetes(base *fixtures.Base, program string) (map[string]fixtures.Image,
 	files.Dir("/uploads", 0o755)
 	// Hooks of the suite call curl, with no more than a URL.
 	files.File("/usr/bin/curl", 0o755, "#!/bin/sh\nfor url; do :; done\nexec wget -q -O - \"$url\"\n")
+	files.File("/usr/bin/nc", 0o755, udp)
 	agnhost := base.Bash.With(files.Layer(fixtures.Gzip)).Running("pause")
 	agnhost.Config.Entrypoint = []string{"/agnhost"}
-	// Debian's busybox drops variables with a dash in their names.
+	// The suite knows the messages of Busybox's shell, as /bin/sh, and wants sh to
+	// pass on variables with a dash in their names, which that of Debian drops.
 	var shell fixtures.Tree
-	shell.Symlink("/bin/sh", "/bin/bash")
+	shell.Symlink("/usr/local/bin/sh", "/bin/bash")
+	var kitten fixtures.Tree // an image whose files are looked at
+	kitten.File("/data.json", 0o644, `{"image": "kitten.jpg"}`)
+	kitten.File("/etc/os-release", 0o644, "NAME=\"Alpine Linux\"\n")
 	return map[string]fixtures.Image{
 		"e2e-test-images/agnhost:2.55":            agnhost, // the previous one, for updates
 		"e2e-test-images/agnhost:2.66.1":          agnhost,
 		"e2e-test-images/busybox:1.37.0-2":        base.Bash.With(shell.Layer(fixtures.Gzip)),
 		"e2e-test-images/glibc-dns-testing:2.1.1": base.Busybox,
+		"e2e-test-images/kitten:1.8":              base.Busybox.With(kitten.Layer(fixtures.Gzip)),
 		"e2e-test-images/nginx:1.27.0-2":          base.Nginx,
 		"e2e-test-images/nginx:1.28.0-2":          base.Nginx,
 		"e2e-test-images/nonewprivs:1.4":          base.NoNewPrivs,
+		"e2e-test-images/nonroot:1.5":             base.Busybox.As("1234"),
 		"pause:3.10.2":                            agnhost, // whose default is a pause that ends when told so
 	}, nil
 }
+
+// udp is nc for "nc -w SECONDS -u HOST PORT", which Debian's Busybox cannot.
+const udp = `#!/bin/bash
+[ "$3" = -u ] || exec /bin/nc "$@"
+exec 3<>"/dev/udp/$4/$5" && cat >&3
+timeout "$2" cat <&3
+true
+`
