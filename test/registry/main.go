@@ -111,6 +111,6 @@ func kubernetes(base *fixtures.Base, program string) (map[string]fixtures.Image,
 const udp = `#!/bin/bash
 [ "$3" = -u ] || exec /bin/nc "$@"
 exec 3<>"/dev/udp/$4/$5" && cat >&3
-timeout "$2" cat <&3
-true
+read -r -d '' -t "$2" answer <&3
+printf %s "$answer"
 `
