@@ -233,14 +233,23 @@ func (u *user) supportsUserNamespaces() bool {
 	return len(r.RuntimeHandlers) > 0 && r.RuntimeHandlers[0].Features.GetUserNamespaces()
 }
 
+// TestARuntimeClassChoosesTheHandler sees which program stands beside a pod.
 func TestARuntimeClassChoosesTheHandler(t *testing.T) {
 	u := begin(t)
-	u.apply("apiVersion: node.k8s.io/v1\nkind: RuntimeClass\nmetadata: {name: plain}\nhandler: default",
-		"apiVersion: node.k8s.io/v1\nkind: RuntimeClass\nmetadata: {name: missing}\nhandler: no-such-handler")
-	t.Cleanup(func() { u.kubectl("delete", "runtimeclass", "plain", "missing") })
-	u.apply(pod("plain", "runtimeClassName: plain\ncontainers: ["+shell("main", "sleep 10000")+"]"),
-		pod("missing", "runtimeClassName: missing\ncontainers: ["+shell("main", "sleep 10000")+"]"))
-	u.ready("plain")
+	for name, handler := range map[string]string{"plain": "default", "other": "runc", "missing": "no-such-handler"} {
+		u.apply("apiVersion: node.k8s.io/v1\nkind: RuntimeClass\nmetadata: {name: "+name+"}\nhandler: "+handler,
+			pod(name, "runtimeClassName: "+name+"\ncontainers: ["+shell("main", "echo it runs; sleep 10000")+"]"))
+	}
+	t.Cleanup(func() { u.kubectl("delete", "runtimeclass", "plain", "other", "missing") })
+	for name, program := range map[string]string{"plain": "criruntime-shim", "other": "criruntime-adapter"} {
+		u.ready(name)
+		u.prints("it runs", "logs", name)
+		u.prints("yes", "exec", name, "--", "echo", "yes")
+		_, shim, _ := u.inspectPod(u.sandboxes(name)[0].Id)
+		command, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", shim))
+		u.must(err)
+		u.has(string(command), program)
+	}
 	u.prints("no-such-handler", "get", "events", "--field-selector=involvedObject.name=missing,reason=FailedCreatePodSandBox")
 }
 

@@ -151,6 +151,7 @@ func (c *Cluster) startRuntime(ctx context.Context) error {
 	c.Runtime, err = newRuntime(RuntimeOptions{
 		Dir:      filepath.Join(c.Dir, "rt"),
 		Binaries: c.options.Binaries,
+		Tools:    filepath.Join(c.options.Tools, "tools"),
 		CNI:      filepath.Join(c.options.Tools, "cni"),
 		Registry: c.Registry,
 		Private:  c.Private,

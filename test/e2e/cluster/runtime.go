@@ -35,6 +35,7 @@ type Runtime struct {
 type RuntimeOptions struct {
 	Dir      string // its directory, made if it is missing
 	Binaries string // where criruntime and criruntime-shim are
+	Tools    string // where containerd's shim and runc are, which its second handler drives
 	CNI      string // where the CNI plugins are
 	Registry string // where the names of all public registries lead
 	Private  string // a registry that asks for a login
@@ -46,12 +47,13 @@ type RuntimeOptions struct {
 func newRuntime(o RuntimeOptions) (*Runtime, error) {
 	r := &Runtime{dir: o.Dir, binary: filepath.Join(o.Binaries, "criruntime")}
 	registries := fmt.Sprintf(registry, o.Private, o.Private)
+	registries += fmt.Sprintf(registry, suiteRegistry, suiteRegistry)
 	for _, name := range []string{"registry.k8s.io", "docker.io", "gcr.io"} {
 		registries += fmt.Sprintf(registry, name, o.Registry)
 	}
 	for name, content := range map[string]string{
 		"criruntime.toml": fmt.Sprintf(runtimeConf, r.Root(), r.State(), r.socket(), r.path("registries.conf"),
-			r.path("policy.json"), filepath.Join(o.Binaries, "criruntime-shim"), r.path("cni"), o.CNI, r.path("nri.sock")),
+			r.path("policy.json"), filepath.Join(o.Binaries, "criruntime-shim"), filepath.Join(o.Tools, "containerd-shim-runc-v2"), filepath.Join(o.Tools, "runc"), r.path("cni"), o.CNI, r.path("nri.sock")),
 		"cni/10-e2e.conflist": fmt.Sprintf(network, o.Bridge, o.Bridge, r.Leases(), o.Subnet),
 		"registries.conf":     registries,
 		"policy.json":         `{"default": [{"type": "insecureAcceptAnything"}]}`,
@@ -172,6 +174,9 @@ registries_conf = %q
 policy = %q
 [runtime]
 shim = %q
+[runtimes.runc]
+shim = %q
+binary = %q
 [network]
 conf_dir = %q
 bin_dirs = [%q]
@@ -185,6 +190,9 @@ prefix = %q
 location = %q
 insecure = true
 `
+
+// suiteRegistry is what Kubernetes' own suite runs as a pod, without TLS.
+const suiteRegistry = "localhost:5000"
 
 const network = `{
   "cniVersion": "1.1.0",
