@@ -124,6 +124,9 @@ func (c *ControlPlane) etcd(ctx context.Context) error {
 	health := func(ctx context.Context) error { return healthy(ctx, http.DefaultClient, c.Etcd()+"/health") }
 	return c.run(ctx, health, "etcd",
 		"--data-dir="+filepath.Join(c.dir, "etcd"), "--unsafe-no-fsync", "--log-level=warn",
+		// The apiserver cannot ask an etcd this old how far it is; until it knows,
+		// it lets a reader wait and then go without an answer.
+		"--experimental-watch-progress-notify-interval=1s",
 		"--listen-client-urls="+c.Etcd(), "--advertise-client-urls="+c.Etcd(),
 		"--listen-peer-urls="+peer, "--initial-advertise-peer-urls="+peer, "--initial-cluster=default="+peer)
 }
