@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/criruntime/criruntime/oci"
+	"github.com/criruntime/criruntime/test/harness"
 )
 
 // shimProgram is the shim, built as it is released.
@@ -54,13 +55,13 @@ func runTests(m *testing.M) (int, error) {
 
 var rootfs string
 
-// makeRootfs makes a root file system from the machine's busybox, whose shell
-// runs applets as programs, and the libraries that it names.
+// makeRootfs makes a root file system from Debian's busybox, whose shell runs
+// applets as programs, and the libraries that it names.
 func makeRootfs(dir string) error {
 	rootfs = dir
-	busybox, err := exec.LookPath("busybox")
-	if err != nil {
-		return fmt.Errorf("these tests need Debian's package busybox: %v", err)
+	busybox := filepath.Join(harness.Cache(), "debian/bin/busybox")
+	if _, err := os.Stat(busybox); err != nil {
+		return fmt.Errorf("these tests need Debian's busybox, which make deps unpacks: %v", err)
 	}
 	for _, d := range []string{"bin", "dev", "etc", "proc", "sys", "tmp", "work"} {
 		if err := os.MkdirAll(filepath.Join(dir, d), 0o755); err != nil {
