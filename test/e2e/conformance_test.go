@@ -97,6 +97,7 @@ func runSuite(ctx context.Context, t *testing.T, focus string) string {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, log, log
+	cmd.Env = append(os.Environ(), "TMPDIR="+dir) // where its processes leave directories
 	if err := cmd.Run(); err != nil {
 		progress("ginkgo: %v, see %s", err, log.Name()) // failed specs are in the report
 	}
