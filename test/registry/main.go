@@ -84,6 +84,7 @@ func kubernetes(base *fixtures.Base, program string) (map[string]fixtures.Image,
 	// Hooks of the suite call curl, with no more than a URL.
 	files.File("/usr/bin/curl", 0o755, "#!/bin/sh\nfor url; do :; done\nexec wget -q -O - \"$url\"\n")
 	files.File("/usr/bin/nc", 0o755, udp)
+	served(&files, "/var/registry/pause", "testing", base.Pause)
 	agnhost := base.Bash.With(files.Layer(fixtures.Gzip)).Running("pause")
 	agnhost.Config.Entrypoint = []string{"/agnhost"}
 	// The suite knows the messages of Busybox's shell, as /bin/sh, and wants sh to
@@ -105,6 +106,21 @@ func kubernetes(base *fixtures.Base, program string) (map[string]fixtures.Image,
 		"e2e-test-images/nonroot:1.5":             base.Busybox.As("1234"),
 		"pause:3.10.2":                            agnhost, // whose default is a pause that ends when told so
 	}, nil
+}
+
+// served adds an image to a directory from which agnhost, as a registry, serves
+// it under a tag.
+func served(t *fixtures.Tree, dir, tag string, image fixtures.Image) {
+	manifest, blobs := image.Encode()
+	add := func(kind string, b fixtures.Blob) {
+		hex := b.Digest().Encoded()
+		t.File(filepath.Join(dir, kind, "sha256", hex[:2], hex, "data"), 0o644, string(b.Data))
+	}
+	add("manifests", manifest)
+	t.File(filepath.Join(dir, "manifests", tag), 0o644, manifest.Digest().String())
+	for _, b := range blobs {
+		add("blobs", b)
+	}
 }
 
 // udp is nc for "nc -w SECONDS -u HOST PORT", which Debian's Busybox cannot.
