@@ -3,8 +3,6 @@ package adapter
 import (
 	"cmp"
 	"context"
-	"errors"
-	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -181,15 +179,7 @@ func (s *service) Checkpoint(_ context.Context, stream api.Shim_CheckpointServer
 		return fail(errState, "the request needs absolute paths")
 	}
 	_, err = s.with(r.Id, func(c *container) error {
-		return c.checkpoint(r.Criu, func() error {
-			if err := stream.Send(&api.Empty{}); err != nil {
-				return err
-			}
-			if _, err := stream.Recv(); !errors.Is(err, io.EOF) {
-				return err
-			}
-			return nil
-		})
+		return c.checkpoint(r.Criu, func() error { return api.Hold(stream) })
 	})
 	return err
 }

@@ -45,15 +45,7 @@ func (s *service) Checkpoint(ctx context.Context, stream api.Shim_CheckpointServ
 		return fail(errState, "the request needs absolute paths")
 	}
 	_, err = s.with(r.Id, func(c *container) error {
-		return c.checkpoint(r.Criu, func() error {
-			if err := stream.Send(&api.Empty{}); err != nil {
-				return err
-			}
-			if _, err := stream.Recv(); !errors.Is(err, io.EOF) {
-				return err
-			}
-			return nil
-		})
+		return c.checkpoint(r.Criu, func() error { return api.Hold(stream) })
 	})
 	return err
 }
