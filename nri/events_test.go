@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/containerd/nri/pkg/adaptation"
 	"github.com/containerd/nri/pkg/api"
 	"github.com/containerd/nri/pkg/stub"
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -165,6 +166,21 @@ func introduced(t *testing.T, n *NRI, w *witness) {
 		n.Hold()()
 	case <-time.After(20 * time.Second):
 		t.Fatal("the plugin is not introduced")
+	}
+}
+
+// TestNobodyIsTold sees that the interface costs nothing before the first plugin.
+func TestNobodyIsTold(t *testing.T) {
+	n, err := New(Options{Name: "test", Version: "1", Socket: filepath.Join(t.TempDir(), "nri.sock")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := n.Start(example{}); err != nil {
+		t.Fatal(err)
+	}
+	defer n.Close()
+	if told, installed := n.used.Load(), anyIn(adaptation.DefaultPluginPath); told != installed {
+		t.Errorf("plugins are told of events: %v; there are any: %v", told, installed)
 	}
 }
 

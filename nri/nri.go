@@ -9,6 +9,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"os"
 	"sync/atomic"
 	"time"
 
@@ -54,6 +55,9 @@ type NRI struct {
 	// used is set before the first plugin is introduced; until then there is
 	// nobody to be told.
 	used atomic.Bool
+	// starting is set while the library starts and introduces those that are
+	// installed, be it none.
+	starting atomic.Bool
 }
 
 // New prepares the interface; plugins can connect after Start.
@@ -79,6 +83,7 @@ func New(o Options) (*NRI, error) {
 // once.
 func (n *NRI) Start(pods Pods) error {
 	n.pods = pods
+	n.starting.Store(true)
 	if err := n.core.Start(); err != nil {
 		return fmt.Errorf("cannot serve the Node Resource Interface on %s: %w", n.o.Socket, err)
 	}
@@ -93,6 +98,9 @@ func (n *NRI) Close() error {
 
 // introduce tells a new plugin, or those installed, what there is.
 func (n *NRI) introduce(ctx context.Context, tell adaptation.SyncCB) error {
+	if n.starting.Swap(false) && !anyIn(adaptation.DefaultPluginPath) {
+		return nil
+	}
 	n.used.Store(true)
 	var pods []*api.PodSandbox
 	for _, p := range n.pods.Pods(sandbox.PodFilter{}) {
@@ -108,6 +116,12 @@ func (n *NRI) introduce(ctx context.Context, tell adaptation.SyncCB) error {
 	}
 	_, err = n.pods.ApplyPluginUpdates(ctx, updatesOf(updates))
 	return err
+}
+
+// anyIn says whether a directory of plugins has any.
+func anyIn(dir string) bool {
+	entries, _ := os.ReadDir(dir) // there is none: the common case
+	return len(entries) > 0
 }
 
 // unsolicited applies what a plugin wants of itself, and returns what failed.

@@ -12,6 +12,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/criruntime/criruntime/oci"
+	"github.com/criruntime/criruntime/oci/cgroup"
 )
 
 // BenchmarkExec leaves a pause between execs, as probes do: the kernel is
@@ -26,6 +27,7 @@ func BenchmarkExec(b *testing.B) {
 		b.StopTimer()
 		time.Sleep(100 * time.Millisecond)
 		b.StartTimer()
+		cgroup.ExpectMigration() // as package sandbox does
 		e, err := p.Exec(b.Context(), oci.ExecOptions{ID: k.create.ID, ExecID: "bench", Process: process})
 		if err != nil {
 			b.Fatal(err)
@@ -50,6 +52,7 @@ func BenchmarkContainer(b *testing.B) {
 		k := p.prepare(runtimeDefault)
 		time.Sleep(100 * time.Millisecond)
 		step(0, func() {
+			cgroup.ExpectMigration()
 			if _, err := p.Create(b.Context(), k.create); err != nil {
 				b.Fatal(err)
 			}

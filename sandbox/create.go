@@ -12,6 +12,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/criruntime/criruntime/image"
+	"github.com/criruntime/criruntime/oci/cgroup"
 	"github.com/criruntime/criruntime/oci/class"
 	"github.com/criruntime/criruntime/oci/spec"
 	"github.com/criruntime/criruntime/sandbox/lifecycle"
@@ -56,6 +57,7 @@ func (p *pod) createContainer(ctx context.Context, config *spec.Container, print
 		return id, err
 	}
 	begin := time.Now()
+	cgroup.ExpectMigration()
 	b, err := p.newBuilding(ctx, config)
 	if err != nil {
 		return "", err

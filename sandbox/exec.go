@@ -11,6 +11,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/criruntime/criruntime/oci"
+	"github.com/criruntime/criruntime/oci/cgroup"
 	"github.com/criruntime/criruntime/oci/spec"
 )
 
@@ -99,6 +100,7 @@ func (m *Manager) execSession(ctx context.Context, id string, cmd []string, sess
 // exec starts a command on the streams and closes their far ends.
 func (c *container) exec(ctx context.Context, cmd []string, tty bool, s *streams) (oci.Process, error) {
 	defer s.handedOver()
+	cgroup.ExpectMigration()
 	process, err := c.execProcess(cmd, tty)
 	if err != nil {
 		return nil, err

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/criruntime/criruntime/oci"
+	"github.com/criruntime/criruntime/oci/cgroup"
 	"github.com/criruntime/criruntime/oci/spec"
 	"github.com/criruntime/criruntime/sandbox/lifecycle"
 	"github.com/criruntime/criruntime/sandbox/steps"
@@ -77,6 +78,7 @@ func (m *Manager) runPod(ctx context.Context, config *spec.Pod, handler, print s
 	if err != nil {
 		return "", p.rollBack(progress, err)
 	}
+	cgroup.ExpectMigration() // of the pod's first container
 	p.watch()
 	p.log().WithField("took", time.Since(begin)).Info("pod started")
 	m.publish(EventCreated, p.id, p.id)

@@ -121,3 +121,18 @@ func writeTree(t testing.TB, dir, files string) {
 		}
 	}
 }
+
+func TestProcsV1(t *testing.T) {
+	h := &hierarchy{v1: map[string]string{"cpu": "/c/cpu", "cpuacct": "/c/cpu", "freezer": "/c/freezer"}, unified: "/c/unified"}
+	for own, want := range map[string]string{
+		"0::/\n":                       "",
+		"":                             "",
+		"nonsense\n5:pids:/x\n0::/a\n": "",
+		"9:cpu,cpuacct:/a:b\n4:freezer:/\n0::/a\n": "/c/cpu/a:b/cgroup.procs",
+		"5:pids:/\n4:freezer:/\n":                  "/c/freezer/cgroup.procs",
+	} {
+		if got := h.procsV1(own); got != want {
+			t.Errorf("%q: %q, want %q", own, got, want)
+		}
+	}
+}

@@ -66,23 +66,6 @@ func cgroupOf(lc *libcontainer.Container) (*cgroup, error) {
 	return &cgroup{Manager: m}, nil
 }
 
-// expectMigration hastens the move of a process into a cgroup that is about to
-// happen. On cgroup v1 the first move after a quiet time waits for an RCU grace
-// period, up to ten milliseconds. Any move starts it, so the shim moves to where
-// it is, while the process is being started. On v2 processes are born in their
-// cgroup.
-func expectMigration() {
-	if cgroups.IsCgroup2UnifiedMode() {
-		return
-	}
-	go func() {
-		own, err := cgroups.ParseCgroupFile("/proc/self/cgroup")
-		if path, ok := own["freezer"]; ok && err == nil {
-			_ = cgroups.WriteFile(filepath.Join("/sys/fs/cgroup/freezer", path), "cgroup.procs", "0")
-		}
-	}()
-}
-
 // oomKilled says whether the kernel has killed a process of the group for want
 // of memory since the counter was before.
 func (c *cgroup) oomKilled(before uint64) bool {

@@ -110,7 +110,6 @@ func (s *Shim) container(id string) (*container, error) {
 }
 
 func (c *container) create(r *api.CreateRequest, watch *stopwatch) (err error) {
-	expectMigration()
 	spec, err := loadSpec(c.bundle)
 	if err != nil {
 		return err

@@ -57,7 +57,6 @@ func (c *container) exec(r *api.ExecRequest, io *stdio.Set) (e *execution, err e
 		c.forgetExec(e.id)
 		return nil, err
 	}
-	expectMigration()
 	e.process.SubCgroupPaths = e.group.paths
 	if err := e.start(io, spec.Terminal); err != nil {
 		c.forgetExec(e.id)
