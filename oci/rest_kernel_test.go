@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -36,6 +37,66 @@ func (p *pod) rested(before string) {
 	eventually(p, "the shim rests", func() bool { return image(p, p.Pid()) != before })
 }
 
+// dozes sees that the shim does not go on, though somebody listens for exits, and
+// holds less than any Go program.
+func (p *pod) dozes() {
+	p.Helper()
+	time.Sleep(300 * time.Millisecond)
+	// The least Go program has 930 KiB; a shim that has made a container, 1,950.
+	if kib := smaps(p, p.Pid(), "Anonymous"); kib > 200 {
+		p.Errorf("the shim keeps %v KiB", kib)
+	}
+}
+
+// dozing is a pod whose shim dozes, with a container that waits for a word.
+func dozing(t *testing.T, cmd string) (*pod, *kit, <-chan oci.Exit) {
+	t.Helper()
+	p := newRestingPod(t, 200*time.Millisecond)
+	first := image(t, p.Pid())
+	exits, err := p.Events(p.context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	k := p.run(script(cmd))
+	p.rested(first)
+	p.dozes()
+	return p, k, exits
+}
+
+// What a dozing shim is not asked for wakes it too: output, and an end.
+func TestDozeEndsWithOutputAndExit(t *testing.T) {
+	p, k, exits := dozing(t, "sleep 1.5; echo late; exec sleep 1.5")
+	eventually(t, "the line is in the log", func() bool { return k.log(t) == "stdout F late\n" })
+	select {
+	case e := <-exits:
+		t.Fatalf("it has ended before its time: %+v", e)
+	default:
+	}
+	if e := <-exits; e.ID != k.create.ID || e.Code != 0 {
+		t.Errorf("exit = %+v", e)
+	}
+	if _, err := p.Info(p.context()); err != nil {
+		t.Error(err)
+	}
+}
+
+// The signals that a shim catches neither end nor wake it while it dozes.
+func TestDozeSurvivesSignals(t *testing.T) {
+	p, k, exits := dozing(t, "exec sleep 1000")
+	for _, sig := range []syscall.Signal{unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGQUIT, unix.SIGPIPE} {
+		if err := unix.Kill(p.Pid(), sig); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p.dozes()
+	if err := p.Signal(p.context(), k.create.ID, int(unix.SIGKILL), true); err != nil {
+		t.Error(err)
+	}
+	if e := <-exits; e.ID != k.create.ID || e.Code != 137 {
+		t.Errorf("exit = %+v", e)
+	}
+}
+
 // What was open before the rest goes on after it: the middle of a line, stdin,
 // the log of a rotated path, the client that waits for exits.
 func TestRest(t *testing.T) {
@@ -49,10 +110,7 @@ func TestRest(t *testing.T) {
 	idle := p.run()
 	p.rested(first)
 	second := image(t, pid)
-	// The least Go program has 930 KiB; a shim that has made a container, 1,950.
-	if kib := smaps(t, pid, "Anonymous"); kib > 1500 {
-		t.Errorf("the shim keeps %v KiB", kib)
-	}
+	p.dozes()
 	info, err := p.Info(p.context())
 	if err != nil || info.Pid != pid || len(info.Containers) != 2 || info.Containers[0].State != oci.StateRunning {
 		t.Fatalf("after the rest: %+v, %v", info, err)

@@ -3,8 +3,10 @@ package shim
 import (
 	"context"
 	"errors"
+	"maps"
 	"net"
 	"os"
+	"slices"
 	"sync"
 	"time"
 )
@@ -15,7 +17,7 @@ type door struct {
 	*net.UnixListener
 
 	mu      sync.Mutex
-	inside  int                          // connections
+	inside  map[*visitor]struct{}
 	excused map[context.Context]struct{} // of connections that may be cut at any time
 	shut    *closure                     // nil: open
 }
@@ -29,11 +31,11 @@ type closure struct {
 // visitor is a connection that a door counts until it is closed.
 type visitor struct {
 	*net.UnixConn
-	leave func()
+	door *door
 }
 
 func newDoor(l *net.UnixListener) *door {
-	return &door{UnixListener: l, excused: make(map[context.Context]struct{})}
+	return &door{UnixListener: l, inside: make(map[*visitor]struct{}), excused: make(map[context.Context]struct{})}
 }
 
 // Accept is for one goroutine.
@@ -42,9 +44,10 @@ func (d *door) Accept() (net.Conn, error) {
 		conn, err := d.AcceptUnix()
 		d.mu.Lock()
 		if err == nil {
-			d.inside++
+			v := &visitor{conn, d}
+			d.inside[v] = struct{}{}
 			d.mu.Unlock()
-			return &visitor{conn, sync.OnceFunc(d.left)}, nil
+			return v, nil
 		}
 		shut := d.shut
 		d.mu.Unlock()
@@ -58,17 +61,20 @@ func (d *door) Accept() (net.Conn, error) {
 	}
 }
 
-func (d *door) left() {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.inside--
-}
-
 // Close closes the connection.
 func (v *visitor) Close() error {
 	err := v.UnixConn.Close()
-	v.leave()
+	v.door.mu.Lock()
+	defer v.door.mu.Unlock()
+	delete(v.door.inside, v)
 	return err
+}
+
+// visitors are the connections that have not been closed.
+func (d *door) visitors() []*visitor {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.Collect(maps.Keys(d.inside))
 }
 
 // excuse says that the connection to which ctx belongs, and which serves
@@ -115,7 +121,7 @@ func (d *door) hold() (open func(), ok bool) {
 func (d *door) empty() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	waiting := d.inside
+	waiting := len(d.inside)
 	for ctx := range d.excused {
 		if ctx.Err() == nil {
 			waiting--

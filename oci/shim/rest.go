@@ -12,6 +12,7 @@ import (
 
 	"github.com/criruntime/criruntime/oci/pidfd"
 	"github.com/criruntime/criruntime/oci/shim/api"
+	"github.com/criruntime/criruntime/oci/shim/doze"
 	"github.com/criruntime/criruntime/oci/shim/podinit"
 	"github.com/criruntime/criruntime/oci/shim/stdio"
 )
@@ -19,22 +20,36 @@ import (
 // A shim that has worked holds three times the memory of a new one: Go gives
 // back neither its tables nor pages of which it uses a part. So when it has been
 // idle for a while the shim rests: the process executes its program again and
-// goes on from what it has written down. It keeps its number, its children, its
-// sockets and what the kernel holds for it; every descriptor that is not named
-// in the notes closes itself. Nobody notices but those who listen for exits,
-// who are cut off, ask again, and miss nothing.
+// goes on from what it has written down, once there is something to do: until then
+// it dozes, and holds a few pages. It keeps its number, its children, its sockets
+// and what the kernel holds for it; every descriptor that is not named in the notes
+// closes itself. Nobody notices but those who listen for exits, who are cut off
+// when it wakes, ask again, and miss nothing.
 //
 // Nothing can get lost, since rest begins only while nobody is served (door),
 // nobody works (awake) and no exec is left. What a container writes or how it
-// ends meanwhile waits in the kernel.
+// ends meanwhile waits in the kernel, and wakes the shim.
 
 // notes are what a shim's next image has to know. Numbers of files are
 // descriptors that it inherits.
 type notes struct {
 	API, Stdio int
+	Listeners  []int `json:",omitempty"` // connections of those who listen for exits
 	OOM        int
+	Naps       int
 	PodInit    *podInitNotes `json:",omitempty"`
 	Containers []containerNotes
+}
+
+// alarms are the descriptors on which something to do arrives.
+func (n *notes) alarms() []int {
+	fds := []int{n.API, n.Stdio}
+	for _, c := range n.Containers {
+		if s := c.Streams; s != nil {
+			fds = append(fds, s.Outputs()...)
+		}
+	}
+	return fds
 }
 
 type podInitNotes struct{ Pid, Lease int }
@@ -111,7 +126,7 @@ func (s *Shim) rest() {
 func (s *Shim) execAgain() error {
 	l := &luggage{}
 	defer l.drop()
-	n := notes{OOM: s.oom}
+	n := notes{OOM: s.oom, Naps: s.memory.nap()}
 	for _, c := range s.containers {
 		noted, resume, ok := c.note(l)
 		if !ok {
@@ -127,6 +142,13 @@ func (s *Shim) execAgain() error {
 	if n.Stdio, err = l.keep(s.io); err != nil {
 		return err
 	}
+	for _, conn := range s.api.visitors() {
+		fd, err := l.keep(conn)
+		if err != nil {
+			return err
+		}
+		n.Listeners = append(n.Listeners, fd)
+	}
 	if s.pod != nil {
 		n.PodInit = &podInitNotes{Pid: s.pod.pid}
 		if n.PodInit.Lease, err = l.keep(s.pod.Lease); err != nil {
@@ -138,7 +160,11 @@ func (s *Shim) execAgain() error {
 		return err
 	}
 	args := []string{os.Args[0], "-pod", s.podID, "-notes", strconv.Itoa(fd), "-rest-after", s.memory.delay.String()}
-	return os.NewSyscallError("execve", syscall.Exec("/proc/self/exe", args, os.Environ()))
+	env := os.Environ()
+	if alarms := doze.Env(n.alarms()); alarms != "" {
+		env = append(env, alarms)
+	}
+	return os.NewSyscallError("execve", syscall.Exec("/proc/self/exe", args, env))
 }
 
 // write puts the notes into memory and returns the descriptor.
@@ -203,6 +229,7 @@ func (c *container) note(l *luggage) (n *containerNotes, resume func(), ok bool)
 func (s *Shim) resume(n *notes) error {
 	defer s.reaper.starting()()
 	s.oom = n.OOM
+	stdio.CloseAll(n.Listeners)
 	if p := n.PodInit; p != nil {
 		if err := s.resumePodInit(p); err != nil {
 			return err

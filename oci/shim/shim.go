@@ -106,10 +106,11 @@ func takeUp(o Options, log *logrus.Logger) (*Shim, error) {
 	unix.CloseOnExec(n.API)
 	unix.CloseOnExec(n.Stdio)
 	s, err := newShim(o, log, n.API, n.Stdio)
-	if err == nil {
-		err = s.resume(n)
+	if err != nil {
+		return nil, err
 	}
-	return s, err
+	s.memory.woke(n.Naps)
+	return s, s.resume(n)
 }
 
 // Shim is the state of one pod's shim.

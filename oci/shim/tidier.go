@@ -21,8 +21,8 @@ const (
 	later = 12
 )
 
-// tidier gives memory back to the kernel after work that leaves much garbage.
-// No timer runs from a rest to the next work.
+// tidier gives memory back to the kernel after work that leaves much garbage, and
+// after the shim was woken, by output that comes rarely perhaps.
 type tidier struct {
 	delay time.Duration
 	rest  func() // returns where that is not possible
@@ -31,6 +31,7 @@ type tidier struct {
 	timer *time.Timer
 	execs int  // since the last rest
 	soon  bool // not only execs have happened, or many
+	naps  int  // rests since somebody last asked for something
 	given bool // garbage has been collected since
 }
 
@@ -42,7 +43,7 @@ func newTidier(delay time.Duration, rest func()) *tidier {
 func (t *tidier) tidy() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.soon = true
+	t.soon, t.naps = true, 0
 	t.arrange()
 }
 
@@ -51,8 +52,26 @@ func (t *tidier) used() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.execs++
+	t.naps = 0
 	t.soon = t.soon || t.execs >= manyExecs
 	t.arrange()
+}
+
+// woke arranges the rest after one from which nobody's request has woken the shim,
+// as far as is known. Each such rest is twice as far away as the one before, up to
+// an hour.
+func (t *tidier) woke(naps int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.naps = naps
+	t.after(later * t.delay << min(naps-1, 6))
+}
+
+// nap counts a rest that begins.
+func (t *tidier) nap() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.naps + 1
 }
 
 // arrange sets the timer after work.

@@ -2,6 +2,7 @@ package stdio
 
 import (
 	"os"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -15,6 +16,11 @@ type Saved struct {
 	Log                   *crilog.Saved `json:",omitempty"`
 	Once, Terminal        bool          `json:",omitempty"`
 	Stdin, Stdout, Stderr int           `json:",omitempty"`
+}
+
+// Outputs are the descriptors that a container writes to.
+func (s *Saved) Outputs() []int {
+	return slices.DeleteFunc([]int{s.Stdout, s.Stderr}, func(fd int) bool { return fd == 0 })
 }
 
 // pause makes Run return with nothing lost; what comes meanwhile waits in the
