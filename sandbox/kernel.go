@@ -30,6 +30,7 @@ type kernel struct {
 	cgroupExists func(path string) (bool, error)
 	cgroupRead   func(path string) (*cgroup.Stats, error)
 	cgroupUsage  func(path string) (*cgroup.Stats, error)
+	cgroupTasks  func(path string) uint64
 	cgroupPids   func(path string) ([]int, error)
 	cgroupKill   func(ctx context.Context, path string) error
 	cgroupRemove func(ctx context.Context, path string) error
@@ -68,6 +69,7 @@ func hostKernel() *kernel {
 		cgroupExists:    cgroup.Exists,
 		cgroupRead:      cgroup.Read,
 		cgroupUsage:     cgroup.ReadUsage,
+		cgroupTasks:     cgroup.CountTasks,
 		cgroupPids:      cgroup.Pids,
 		cgroupKill:      cgroup.KillAll,
 		cgroupRemove:    cgroup.Remove,

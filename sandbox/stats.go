@@ -70,9 +70,8 @@ func (m *Manager) podStats(r *store.Record) *PodStats {
 	if r.State != lifecycle.PodReady {
 		return stats
 	}
-	if stats.Cgroup = m.readCgroup(r.Cgroup, m.kernel.cgroupUsage); stats.Cgroup != nil && stats.Cgroup.Pids != nil {
-		stats.Processes = stats.Cgroup.Pids.Current
-	}
+	stats.Cgroup = m.readCgroup(r.Cgroup, m.kernel.cgroupUsage)
+	stats.Processes = m.kernel.cgroupTasks(r.Cgroup)
 	stats.Interfaces = m.traffic(r)
 	return stats
 }

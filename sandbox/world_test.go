@@ -291,8 +291,9 @@ func (w *world) kernel() *kernel {
 			if !w.things["cgroup "+path] {
 				return nil, fs.ErrNotExist
 			}
-			return &cgroup.Stats{At: time.Now(), Pids: &cgroup.Tasks{Current: 3}}, nil
+			return &cgroup.Stats{At: time.Now()}, nil
 		},
+		cgroupTasks: func(string) uint64 { return 3 },
 		cgroupSet: func(path string, l cgroup.Limits) error {
 			return w.call(ctx, "set cgroup", func() error {
 				if !w.things["cgroup "+path] {

@@ -79,7 +79,7 @@ func (f *files) readInto(path string) (n int, err error) {
 			return n, err
 		}
 		if n += m; n < len(f.buf) {
-			continue
+			return n, nil // a seq_file gives all that fits
 		}
 		if n >= maxFile {
 			return n, errors.New("file too large")

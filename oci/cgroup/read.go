@@ -20,8 +20,8 @@ func Read(path string) (*Stats, error) {
 }
 
 // ReadUsage is Read for what is asked again and again, in half the time: usage,
-// its memory and swap limits, and pressure. The other fields may be 0, and
-// IO may have no devices.
+// its memory and swap limits, and pressure. The other fields may be 0, Pids is nil,
+// and IO may have no devices.
 func ReadUsage(path string) (*Stats, error) {
 	h, err := open(path)
 	if err != nil {
@@ -30,10 +30,26 @@ func ReadUsage(path string) (*Stats, error) {
 	return h.read(path, true)
 }
 
-func (h *hierarchy) read(path string, usage bool) (*Stats, error) {
-	if err := h.probe(path); err != nil {
-		return nil, err
+// CountTasks is how many processes and threads are in a group and in those below,
+// or 0 where nobody counts them.
+func CountTasks(path string) uint64 {
+	h, err := open(path)
+	if err != nil {
+		return 0
 	}
+	return h.tasks(path)
+}
+
+func (h *hierarchy) tasks(path string) uint64 {
+	f := takeFiles()
+	defer f.release()
+	if f.dir = h.unified + path; !h.isV2() {
+		f.dir = h.v1["pids"] + path
+	}
+	return f.value("pids.current")
+}
+
+func (h *hierarchy) read(path string, usage bool) (*Stats, error) {
 	f := takeFiles()
 	defer f.release()
 	f.usage = usage
@@ -47,8 +63,8 @@ func (h *hierarchy) read(path string, usage bool) (*Stats, error) {
 	if f.err != nil {
 		return nil, f.err
 	}
-	if s.CPU == nil && s.Memory == nil && s.Pids == nil {
-		// Every file was missing: perhaps the group went after the first probe.
+	if s.CPU == nil && s.Memory == nil {
+		// Every file was missing: perhaps the group is.
 		if err := h.probe(path); err != nil {
 			return nil, err
 		}

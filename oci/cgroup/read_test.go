@@ -120,7 +120,8 @@ func TestReadV1(t *testing.T) {
 
 // What ReadUsage gives is the same, as far as it goes.
 func TestReadUsageV1(t *testing.T) {
-	got, err := hybrid(t).read("/pod/ctr", true)
+	h := hybrid(t)
+	got, err := h.read("/pod/ctr", true)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -128,9 +129,11 @@ func TestReadUsageV1(t *testing.T) {
 		CPU: &CPU{Usage: 3e7, Pressure: psiWant},
 		Memory: &Memory{Usage: 1000000, WorkingSet: 999850, RSS: 100, Cache: 200, MappedFile: 50, Swap: 4096,
 			Limit: 3000000, SwapLimit: 1000000, PageFaults: 11, MajorFaults: 12, Pressure: psiWant},
-		Pids: &Tasks{Current: 4},
-		IO:   &IO{Pressure: psiWant},
+		IO: &IO{Pressure: psiWant},
 	})
+	if n := h.tasks("/pod/ctr"); n != 4 {
+		t.Errorf("there are %d tasks", n)
+	}
 }
 
 func TestReadV1Unlimited(t *testing.T) {

@@ -26,7 +26,7 @@ func (h *hierarchy) readV1(f *files, path string, s *Stats) {
 	if enter(h.v1["memory"]) {
 		s.Memory = memoryV1(f)
 	}
-	if enter(h.v1["pids"]) {
+	if !f.usage && enter(h.v1["pids"]) {
 		s.Pids = pids(f)
 	}
 	if enter(h.v1["blkio"]) {

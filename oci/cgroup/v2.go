@@ -7,7 +7,9 @@ import "bytes"
 func readV2(f *files, s *Stats) {
 	s.CPU = cpuV2(f)
 	s.Memory = memoryV2(f)
-	s.Pids = pids(f)
+	if !f.usage {
+		s.Pids = pids(f)
+	}
 	if body := f.read("io.stat"); body != nil {
 		s.IO = &IO{Devices: ioStat(body)}
 		s.IO.Pressure = f.pressure("io.pressure")
@@ -20,7 +22,7 @@ func pids(f *files) *Tasks {
 	if !ok {
 		return nil
 	}
-	return &Tasks{Current: current, Limit: f.detailValue("pids.max")}
+	return &Tasks{Current: current, Limit: f.value("pids.max")}
 }
 
 func cpuV2(f *files) *CPU {
