@@ -3,43 +3,66 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"path/filepath"
 	"time"
 
 	"github.com/containernetworking/cni/libcni"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/criruntime/criruntime/oci/namespace"
 	"github.com/criruntime/criruntime/test/harness"
 )
 
-// alone are the CNI plugins of criruntime's own configuration without any
+// plugins are the CNI plugins of criruntime's own configuration without any
 // runtime: what every pod start and every end of a pod contains.
-func (b *bench) alone() (sample func(context.Context) error, err error) {
+type plugins struct {
+	dir  string // for network namespaces
+	cni  *libcni.CNIConfig
+	list *libcni.NetworkConfigList
+}
+
+func (b *bench) alone() (*plugins, error) {
 	n := b.nodes[0]
 	list, err := libcni.ConfListFromFile(n.path("cni/10-bench.conflist"))
 	if err != nil {
 		return nil, err
 	}
 	c := libcni.NewCNIConfigWithCacheDir([]string{filepath.Join(harness.Cache(), "cni")}, n.path("cni-cache"), nil)
-	return func(ctx context.Context) error { return b.plugins(ctx, c, list) }, nil
+	return &plugins{b.dir, c, list}, nil
 }
 
-func (b *bench) plugins(ctx context.Context, c *libcni.CNIConfig, list *libcni.NetworkConfigList) (err error) {
-	net := filepath.Join(b.dir, "netns")
-	if err := namespace.Create(namespace.Options{Net: net}); err != nil {
-		return err
+// attach makes as many networks at the same time as are asked for, takes them
+// away again, and says how long either took.
+func (p *plugins) attach(ctx context.Context, count int) (add, del time.Duration, err error) {
+	var all []*libcni.RuntimeConf
+	defer func() {
+		for _, rt := range all {
+			err = errors.Join(err, namespace.Remove(rt.NetNS))
+		}
+	}()
+	for i := range count {
+		id := fmt.Sprintf("plugins-alone-%d", i)
+		net := filepath.Join(p.dir, id)
+		if err := namespace.Create(namespace.Options{Net: net}); err != nil {
+			return 0, 0, err
+		}
+		all = append(all, &libcni.RuntimeConf{ContainerID: id, NetNS: net, IfName: "eth0"})
 	}
-	defer func() { err = errors.Join(err, namespace.Remove(net)) }()
-	rt := &libcni.RuntimeConf{ContainerID: "plugins-alone", NetNS: net, IfName: "eth0"}
+	add, err = sideBySide(all, func(rt *libcni.RuntimeConf) error {
+		_, err := p.cni.AddNetworkList(ctx, p.list, rt)
+		return err
+	})
+	del, delErr := sideBySide(all, func(rt *libcni.RuntimeConf) error { return p.cni.DelNetworkList(ctx, p.list, rt) })
+	return add, del, errors.Join(err, delErr)
+}
+
+func sideBySide[T any](all []T, fn func(T) error) (time.Duration, error) {
+	var g errgroup.Group
 	begin := time.Now()
-	if _, err := c.AddNetworkList(ctx, list, rt); err != nil {
-		return errors.Join(err, c.DelNetworkList(ctx, list, rt))
+	for _, one := range all {
+		g.Go(func() error { return fn(one) })
 	}
-	b.results.add(measure{Name: podStart, Unit: "ms"}, floor, ms(time.Since(begin)))
-	begin = time.Now()
-	if err := c.DelNetworkList(ctx, list, rt); err != nil {
-		return err
-	}
-	b.results.add(measure{Name: podEnd, Unit: "ms"}, floor, ms(time.Since(begin)))
-	return nil
+	err := g.Wait()
+	return time.Since(begin), err
 }

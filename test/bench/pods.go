@@ -19,9 +19,12 @@ func measurePods(ctx context.Context, b *bench) error {
 	}
 	return b.interleave(b.rounds(25, 10), func(round int, n *node) error {
 		if n == b.nodes[0] {
-			if err := plugins(ctx); err != nil {
+			add, del, err := plugins.attach(ctx, 1)
+			if err != nil {
 				return err
 			}
+			b.results.add(measure{Name: podStart, Unit: "ms"}, floor, ms(add))
+			b.results.add(measure{Name: podEnd, Unit: "ms"}, floor, ms(del))
 		}
 		return b.onePod(ctx, n, fmt.Sprintf("pod-%d", round))
 	})
@@ -86,11 +89,23 @@ const (
 	atOnce   = 20
 )
 
-// measureBurst starts many pods at once, until the last one runs.
+// measureBurst starts many pods at once, until the last one runs. Its floor is the
+// time of the CNI plugins alone.
 func measureBurst(ctx context.Context, b *bench) error {
+	plugins, err := b.alone()
+	if err != nil {
+		return err
+	}
 	m := measure{Name: fmt.Sprintf("%d pods at once, until all run", atOnce), Unit: "ms"}
 	cpu := measure{Name: fmt.Sprintf("%d pods at once: CPU", atOnce), Unit: "ms"}
 	return b.interleave(b.rounds(5, 3), func(round int, n *node) error {
+		if n == b.nodes[0] {
+			add, _, err := plugins.attach(ctx, atOnce)
+			if err != nil {
+				return err
+			}
+			b.results.add(m, floor, ms(add))
+		}
 		used, err := n.counter()
 		if err != nil {
 			return err

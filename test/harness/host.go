@@ -25,6 +25,9 @@ import (
 // addresses that are leased, processes, and whether the machine forwards.
 type Host struct {
 	things map[string]bool
+	// unheld are those that nobody would miss: groups in which no process is,
+	// left by somebody who was killed perhaps. Whoever finds them may remove them.
+	unheld map[string]bool
 	scope  Scope
 }
 
@@ -43,7 +46,7 @@ type Scope struct {
 
 // TakeHost reads the machine as it is.
 func TakeHost(s Scope) (*Host, error) {
-	h := &Host{things: map[string]bool{}, scope: s}
+	h := &Host{things: map[string]bool{}, unheld: map[string]bool{}, scope: s}
 	for _, read := range []func() error{
 		h.mounts, h.cgroups, h.namespaces, h.links, h.rules, h.leased, h.files, h.processes, h.sysctls,
 	} {
@@ -66,7 +69,8 @@ func (h *Host) add(format string, args ...any) {
 }
 
 // Diff lists what the other has and h has not ("+"), and the reverse ("-"), but
-// for cgroups that no test may have taken away: their owners may, at any time.
+// for cgroups that no test may have taken away: their owners may, at any time; and
+// for those that held no process.
 func (h *Host) Diff(other *Host) []string {
 	var diff []string
 	for thing := range other.things {
@@ -75,7 +79,7 @@ func (h *Host) Diff(other *Host) []string {
 		}
 	}
 	for thing := range h.things {
-		if !other.things[thing] && !foreignCgroup(thing) {
+		if !other.things[thing] && !foreignCgroup(thing) && !h.unheld[thing] {
 			diff = append(diff, "- "+thing)
 		}
 	}
@@ -138,6 +142,9 @@ func (h *Host) cgroups() error {
 				return err
 			}
 			h.add("cgroup %s", path)
+			if procs, err := os.ReadFile(filepath.Join(path, "cgroup.procs")); err == nil && len(procs) == 0 {
+				h.unheld["cgroup "+path] = true
+			}
 			if path == mount || ofPods(strings.TrimPrefix(path, mount+"/")) {
 				return nil
 			}

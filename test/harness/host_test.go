@@ -9,9 +9,10 @@ func TestDiff(t *testing.T) {
 	before := &Host{things: map[string]bool{
 		"cgroup /sys/fs/cgroup/memory/manager": true,
 		"cgroup /sys/fs/cgroup/memory/crt1":    true,
+		"cgroup /sys/fs/cgroup/memory/crt2":    true,
 		"mount /mnt of tmpfs none":             true,
 		"link lo":                              true,
-	}}
+	}, unheld: map[string]bool{"cgroup /sys/fs/cgroup/memory/crt2": true}}
 	after := &Host{things: map[string]bool{
 		"cgroup /sys/fs/cgroup/memory/another": true,
 		"link lo":                              true,
