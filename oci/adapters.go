@@ -88,9 +88,11 @@ func (a *Adapters) Handler(ctx context.Context, r Runtime) (Handler, error) {
 	l := *a.launcher
 	l.args = []string{"-runtime", string(text)}
 	h := &adapted{Launcher: &l, traits: Traits{SandboxRootfs: a.rootfs}}
-	if err := h.ask(ctx); err != nil {
+	can, err := AskRuntime(ctx, h.path(), r)
+	if err != nil {
 		l.log.WithError(err).WithField("shim", r.Shim).Info("a runtime's features are not known, and not used")
 	}
+	h.traits.UserNamespaces, h.traits.RecursiveReadOnly = can.UserNamespaces, can.RecursiveReadOnly
 	return h, nil
 }
 
@@ -103,25 +105,31 @@ type adapted struct {
 // Traits of pods of another runtime.
 func (h *adapted) Traits() Traits { return h.traits }
 
-// ask has the adapter's program find out what the runtime can do.
-func (h *adapted) ask(ctx context.Context) error {
+// Abilities are what pods can have of another runtime.
+type Abilities struct{ UserNamespaces, RecursiveReadOnly bool }
+
+// AskRuntime has the adapter's program find out what a runtime can do. A runtime
+// that cannot say is an error, and has none that are known.
+func AskRuntime(ctx context.Context, adapter string, r Runtime) (Abilities, error) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, h.path())
-	cmd.Args = append(append([]string{h.name}, h.args...), "-features")
+	text, err := json.Marshal(r)
+	if err != nil {
+		return Abilities{}, fmt.Errorf("cannot describe the runtime %s: %w", r.Shim, err)
+	}
+	cmd := exec.CommandContext(ctx, adapter, "-runtime", string(text), "-features")
 	cmd.Env = shimEnv
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
 	if err != nil {
-		return fmt.Errorf("%v: %s", err, bytes.TrimSpace(stderr.Bytes()))
+		return Abilities{}, fmt.Errorf("%v: %s", err, bytes.TrimSpace(stderr.Bytes()))
 	}
-	var f struct{ UserNamespaces, RecursiveReadOnly bool }
-	if err := json.Unmarshal(out, &f); err != nil {
-		return fmt.Errorf("the adapter's answer: %v", err)
+	var can Abilities
+	if err := json.Unmarshal(out, &can); err != nil {
+		return Abilities{}, fmt.Errorf("the adapter's answer: %v", err)
 	}
-	h.traits.UserNamespaces, h.traits.RecursiveReadOnly = f.UserNamespaces, f.RecursiveReadOnly
-	return nil
+	return can, nil
 }
 
 // Start launches a pod's adapter. Of the pod's user namespace it need not know:

@@ -33,7 +33,7 @@ func (d *parts) openRuntimes(ctx context.Context) error {
 	var all sync.WaitGroup
 	for name, h := range d.conf.Runtimes {
 		all.Go(func() { // each runs programs
-			r, err := d.runtime(name, &h)
+			r, err := runtimeOf(d.conf, name, &h)
 			var handler oci.Handler
 			if err == nil {
 				handler, err = adapters.Handler(ctx, *r)
@@ -51,15 +51,15 @@ func (d *parts) openRuntimes(ctx context.Context) error {
 	return nil
 }
 
-// runtime resolves what a handler's configuration names.
-func (d *parts) runtime(name string, h *conf.Handler) (*oci.Runtime, error) {
+// runtimeOf resolves what a handler's configuration names.
+func runtimeOf(c *conf.Config, name string, h *conf.Handler) (*oci.Runtime, error) {
 	shim, err := findShim(programOf(h.Shim))
 	if err != nil {
 		return nil, err
 	}
 	r := &oci.Runtime{Shim: shim, Binary: h.Binary, Root: h.Root, Config: h.Config, ConfigType: h.ConfigType}
 	if r.Root == "" && (h.Binary != "" || strings.Contains(filepath.Base(shim), "-shim-runc-")) {
-		r.Root = filepath.Join(d.conf.State, "runtimes", name)
+		r.Root = filepath.Join(c.State, "runtimes", name)
 	}
 	return r, nil
 }
