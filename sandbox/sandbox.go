@@ -40,6 +40,7 @@ import (
 
 	"github.com/criruntime/criruntime/oci"
 	"github.com/criruntime/criruntime/oci/cgroup"
+	"github.com/criruntime/criruntime/oci/namespace"
 	"github.com/criruntime/criruntime/oci/spec"
 	"github.com/criruntime/criruntime/sandbox/steps"
 )
@@ -168,7 +169,7 @@ func newManager(o Options) (*Manager, error) {
 		o.Log = logrus.NewEntry(quiet)
 	}
 	if o.NetNSDir == "" {
-		o.NetNSDir = "/run/netns"
+		o.NetNSDir = namespace.NetDir
 	}
 	if o.Plugins == nil {
 		o.Plugins = noPlugins{}

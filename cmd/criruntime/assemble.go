@@ -19,6 +19,7 @@ import (
 	"github.com/criruntime/criruntime/oci/cgroup"
 	"github.com/criruntime/criruntime/oci/class"
 	"github.com/criruntime/criruntime/oci/host"
+	"github.com/criruntime/criruntime/oci/namespace"
 	"github.com/criruntime/criruntime/oci/spec"
 	"github.com/criruntime/criruntime/sandbox"
 	"github.com/criruntime/criruntime/server"
@@ -54,6 +55,7 @@ func assemble(ctx context.Context, c *conf.Config, current func() *conf.Config) 
 	d := &parts{conf: c, current: current, metrics: newMetrics()}
 	for _, part := range []func(context.Context) error{
 		d.claimDirectories,
+		d.shareNamespaces,
 		d.openTracing,
 		d.probe,
 		d.openNetwork,
@@ -94,6 +96,16 @@ func (d *parts) claimDirectories(context.Context) error {
 		}
 		d.onClose(lock.Close)
 	}
+	return nil
+}
+
+// shareNamespaces only prepares for what others may do: without it pods run too.
+func (d *parts) shareNamespaces(context.Context) error {
+	if err := namespace.Share(namespace.NetDir); err != nil {
+		logrus.WithError(err).Warn("ip netns must not be used while there are pods")
+		return nil
+	}
+	d.onClose(func() error { return namespace.Unshare(namespace.NetDir) })
 	return nil
 }
 

@@ -336,3 +336,55 @@ func BenchmarkCreateRemove(b *testing.B) {
 		}
 	}
 }
+
+// ipNetns does what ip-netns(8) does with its directory when it makes its first
+// namespace.
+func ipNetns(t *testing.T, dir string) {
+	t.Helper()
+	err := unix.Mount("", dir, "", unix.MS_SHARED|unix.MS_REC, "")
+	if errors.Is(err, unix.EINVAL) {
+		err = errors.Join(unix.Mount(dir, dir, "", unix.MS_BIND|unix.MS_REC, ""), unix.Mount("", dir, "", unix.MS_SHARED|unix.MS_REC, ""))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A namespace can be removed after somebody has used ip-netns(8) in its directory.
+func TestShare(t *testing.T) {
+	unchanged(t)
+	dir := t.TempDir()
+	pin := func(name string) string {
+		path := filepath.Join(dir, name)
+		if err := Create(Options{Net: path}); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	for range 2 {
+		if err := Share(dir); err != nil {
+			t.Fatal(err)
+		}
+	}
+	path := pin("one")
+	ipNetns(t, dir)
+	if err := Unshare(dir); err != nil {
+		t.Error(err)
+	}
+	if err := Remove(path); err != nil {
+		t.Error(err)
+	}
+	for range 2 {
+		if err := Unshare(dir); err != nil {
+			t.Error(err)
+		}
+	}
+	before := mounts(t)
+	path = pin("two") // too late
+	if err := Share(dir); err != nil {
+		t.Error(err)
+	}
+	if err := errors.Join(Remove(path), Unshare(dir)); err != nil || mounts(t) != before {
+		t.Errorf("a pin was covered: %v", err)
+	}
+}
