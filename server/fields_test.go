@@ -84,6 +84,11 @@ type method struct {
 
 // methods lists all RPCs of both services, as their descriptors do.
 func methods(t testing.TB, o Options) map[string]method {
+	return methodsBehind(t, o, (&interceptor{log: o.Log}).unary)
+}
+
+// methodsBehind has another interceptor before calls that are no streams.
+func methodsBehind(t testing.TB, o Options, unary grpc.UnaryServerInterceptor) map[string]method {
 	edge := &interceptor{log: o.Log}
 	streams, err := stream.New(stream.Options{Log: o.Log}, o.Pods)
 	if err != nil {
@@ -104,7 +109,7 @@ func methods(t testing.TB, o Options) map[string]method {
 		for _, m := range desc.Methods {
 			out[m.MethodName] = method{m.MethodName, input(m.MethodName), func(ctx context.Context, req proto.Message) ([]proto.Message, error) {
 				fill := func(into any) error { proto.Merge(into.(proto.Message), req); return nil }
-				resp, err := m.Handler(srv, ctx, fill, edge.unary)
+				resp, err := m.Handler(srv, ctx, fill, unary)
 				if err != nil {
 					return nil, err
 				}
@@ -146,6 +151,11 @@ func (s *fakeStream) RecvMsg(m any) error {
 // observe is everything that a request leads to.
 func observe(m method, f *fakeDomain, req proto.Message) string {
 	answers, err := m.invoke(context.Background(), req)
+	return fmt.Sprint(seen(f, answers), err)
+}
+
+// seen is what a request has led to, without what differs each time.
+func seen(f *fakeDomain, answers []proto.Message) string {
 	for _, a := range answers {
 		switch a := a.(type) {
 		case *runtimeapi.PodSandboxStatusResponse:
@@ -158,7 +168,7 @@ func observe(m method, f *fakeDomain, req proto.Message) string {
 			a.Url = ""
 		}
 	}
-	return fmt.Sprint(f.taken(), answers, err)
+	return fmt.Sprint(f.taken(), answers)
 }
 
 // TestEveryRequestFieldCounts takes each field out of a full request and sees

@@ -234,6 +234,7 @@ func TestMountRefusals(t *testing.T) {
 		{&runtimeapi.Mount{ContainerPath: "/a", HostPath: "/b", RecursiveReadOnly: true, Readonly: true, Propagation: 1}, "config.mounts[0].recursive_read_only"},
 		{&runtimeapi.Mount{ContainerPath: "/a", HostPath: "/b", MountOptions: []string{"noexec", "remount"}}, "config.mounts[0].mount_options[1]"},
 		{&runtimeapi.Mount{ContainerPath: "/a", HostPath: "/b", UidMappings: []*runtimeapi.IDMapping{{}}}, "config.mounts[0].uidMappings[0].length"},
+		{&runtimeapi.Mount{ContainerPath: "/a", HostPath: "/b", UidMappings: []*runtimeapi.IDMapping{{Length: 1}}}, "config.mounts[0].uidMappings: needs gidMappings"},
 		{&runtimeapi.Mount{ContainerPath: "/a", HostPath: "/b", Propagation: 3}, "config.mounts[0].propagation"},
 	} {
 		t.Run(fmt.Sprint(i), func(t *testing.T) {
