@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net/http"
 	"os"
@@ -58,35 +59,74 @@ func hostile(t *testing.T, entries ...*tar.Header) rt.Layer {
 	return rt.Gzip(t, append([]*tar.Header{rt.Dir("ok", 0o755), rt.File("ok/file", "x")}, entries...)...)
 }
 
+// badImage is something to find at a registry as bad:1, what a pull of it ends
+// with, and a word that the error says beside the image's name.
+type badImage struct {
+	set  func(*rt.Server)
+	want error
+	says string
+}
+
 // TestBadImages: each is refused with the right error, a sentence that names
 // the thing, and without a trace.
 func TestBadImages(t *testing.T) {
 	good := rt.Gzip(t, rt.Dir("etc", 0o755), rt.File("etc/x", noise(100_000)))
+	all := map[string]badImage{}
+	for _, some := range []map[string]badImage{badBlobs(t, good), badLayers(t), badManifests(good), badAnswers()} {
+		maps.Copy(all, some)
+	}
+	for name, c := range all {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t)
+			c.set(b.reg)
+			_, err := b.Pull(t.Context(), PullOptions{Ref: "registry.test/bad:1"})
+			if !errors.Is(err, c.want) {
+				t.Fatalf("error %v, want %v", err, c.want)
+			}
+			for _, says := range []string{"registry.test/bad:1", c.says} {
+				if !strings.Contains(err.Error(), says) {
+					t.Errorf("%q does not say %q", err, says)
+				}
+			}
+			b.nothingLeft()
+		})
+	}
+	if _, err := os.Lstat("/tmp/criruntime-escaped"); !os.IsNotExist(err) {
+		t.Errorf("a layer wrote to the host: %v", err)
+	}
+}
+
+// pushBad pushes an image whose first layer is good.
+func pushBad(t *testing.T, layer rt.Layer) func(*rt.Server) {
+	return func(s *rt.Server) {
+		s.Push(rt.Image{Name: "bad:1", Layers: []rt.Layer{rt.Gzip(t, rt.File("first", "1")), layer}})
+	}
+}
+
+// badBlobs have other bytes in the place of a layer's.
+func badBlobs(t *testing.T, good rt.Layer) map[string]badImage {
 	damaged := bytes.Clone(good.Blob)
 	damaged[len(damaged)/2] ^= 0xff
-	push := func(layers ...rt.Layer) func(*rt.Server) {
-		return func(s *rt.Server) {
-			s.Push(rt.Image{Name: "bad:1", Layers: append([]rt.Layer{rt.Gzip(t, rt.File("first", "1"))}, layers...)})
-		}
-	}
-	blob := func(data []byte) func(*rt.Server) {
-		return func(s *rt.Server) {
-			push(good)(s)
-			s.PutBlob(data, digest.FromBytes(good.Blob))
-		}
-	}
 	goodDigest := digest.FromBytes(good.Blob).String()
-	for name, c := range map[string]struct {
-		set  func(*rt.Server)
-		want error
-		says string
-	}{
-		"unknown image":              {func(*rt.Server) {}, ErrNotFound, "bad:1"},
-		"damaged layer":              {blob(damaged), ErrInvalid, goodDigest},
-		"truncated layer":            {blob(good.Blob[:len(good.Blob)-5000]), ErrInvalid, goodDigest},
-		"layer too long":             {blob(append(bytes.Clone(good.Blob), 0)), ErrInvalid, goodDigest},
-		"other layer":                {blob(rt.Gzip(t, rt.File("other", "")).Blob), ErrInvalid, goodDigest},
-		"no layer":                   {blob(nil), ErrInvalid, goodDigest},
+	instead := func(data []byte) badImage {
+		return badImage{func(s *rt.Server) {
+			pushBad(t, good)(s)
+			s.PutBlob(data, digest.FromBytes(good.Blob))
+		}, ErrInvalid, goodDigest}
+	}
+	return map[string]badImage{
+		"damaged layer":   instead(damaged),
+		"truncated layer": instead(good.Blob[:len(good.Blob)-5000]),
+		"layer too long":  instead(append(bytes.Clone(good.Blob), 0)),
+		"other layer":     instead(rt.Gzip(t, rt.File("other", "")).Blob),
+		"no layer":        instead(nil),
+	}
+}
+
+// badLayers are archives that cannot be read, or lead out of their layer.
+func badLayers(t *testing.T) map[string]badImage {
+	push := func(layer rt.Layer) func(*rt.Server) { return pushBad(t, layer) }
+	return map[string]badImage{
 		"not a tar":                  {push(rt.GzipArchive(t, []byte(noise(5000)))), ErrInvalid, "tar"},
 		"cut tar":                    {push(rt.GzipArchive(t, rt.Archive(t, rt.File("a", noise(5000)))[:3000])), ErrInvalid, "cut short"},
 		"dots":                       {push(hostile(t, rt.File("../../../../tmp/criruntime-escaped", "x"))), ErrInvalid, "leaves the layer"},
@@ -101,6 +141,12 @@ func TestBadImages(t *testing.T) {
 		"hard link to a layer below": {push(hostile(t, rt.Link("ok/l", "first"))), ErrInvalid, `"ok/l" is to "first", which is not in the same layer`},
 		"whiteout of dots":           {push(hostile(t, rt.File("ok/.wh...", ""))), ErrInvalid, ""},
 		"long name":                  {push(hostile(t, rt.File(strings.Repeat("n", 300), ""))), ErrInvalid, "too long"},
+	}
+}
+
+// badManifests contradict themselves or are none.
+func badManifests(good rt.Layer) map[string]badImage {
+	return map[string]badImage{
 		"wrong DiffID": {func(s *rt.Server) {
 			s.Push(rt.Image{Name: "bad:1", Layers: []rt.Layer{good}, DiffIDs: []digest.Digest{digest.FromString("x")}})
 		}, ErrInvalid, "the config says"},
@@ -116,13 +162,20 @@ func TestBadImages(t *testing.T) {
 		}, ErrInvalid, "schema 1"},
 		"not a manifest": {func(s *rt.Server) { s.PutManifest("bad:1", v1.MediaTypeImageManifest, []byte(`{`)) }, ErrInvalid, "manifest"},
 		"an artifact": {func(s *rt.Server) {
-			s.PutManifest("bad:1", v1.MediaTypeImageManifest, []byte(`{"schemaVersion":2,"mediaType":"`+v1.MediaTypeImageManifest+`","config":{"mediaType":"application/vnd.oci.empty.v1+json","digest":"`+goodDigest+`","size":2},"layers":[]}`))
+			s.PutManifest("bad:1", v1.MediaTypeImageManifest, []byte(`{"schemaVersion":2,"mediaType":"`+v1.MediaTypeImageManifest+`","config":{"mediaType":"application/vnd.oci.empty.v1+json","digest":"`+digest.FromBytes(good.Blob).String()+`","size":2},"layers":[]}`))
 		}, ErrInvalid, "artifact"},
 		"for another system": {func(s *rt.Server) {
 			img := rt.Image{Name: "bad:1", Layers: []rt.Layer{good}}
 			img.Config.OS = "windows"
 			s.Push(img)
 		}, ErrNotFound, "windows"},
+	}
+}
+
+// badAnswers are those of a registry that has no image to give.
+func badAnswers() map[string]badImage {
+	return map[string]badImage{
+		"unknown image": {func(*rt.Server) {}, ErrNotFound, "bad:1"},
 		"server error": {func(s *rt.Server) {
 			s.Misbehave(func(w http.ResponseWriter, _ *http.Request) bool { w.WriteHeader(http.StatusBadGateway); return true })
 		}, ErrUnavailable, "502"},
@@ -142,24 +195,6 @@ func TestBadImages(t *testing.T) {
 				return true
 			})
 		}, ErrDenied, "bad:1"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			b := newBench(t)
-			c.set(b.reg)
-			_, err := b.Pull(t.Context(), PullOptions{Ref: "registry.test/bad:1"})
-			if !errors.Is(err, c.want) {
-				t.Fatalf("error %v, want %v", err, c.want)
-			}
-			for _, says := range []string{"registry.test/bad:1", c.says} {
-				if !strings.Contains(err.Error(), says) {
-					t.Errorf("%q does not say %q", err, says)
-				}
-			}
-			b.nothingLeft()
-		})
-	}
-	if _, err := os.Lstat("/tmp/criruntime-escaped"); !os.IsNotExist(err) {
-		t.Errorf("a layer wrote to the host: %v", err)
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sirupsen/logrus"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
@@ -84,6 +85,11 @@ type method struct {
 
 // methods lists all RPCs of both services, as their descriptors do.
 func methods(t testing.TB, o Options) map[string]method {
+	return methodsBehind(t, o, (&interceptor{log: o.Log}).unary)
+}
+
+// methodsBehind has another interceptor before calls that are no streams.
+func methodsBehind(t testing.TB, o Options, unary grpc.UnaryServerInterceptor) map[string]method {
 	edge := &interceptor{log: o.Log}
 	streams, err := stream.New(stream.Options{Log: o.Log}, o.Pods)
 	if err != nil {
@@ -104,7 +110,7 @@ func methods(t testing.TB, o Options) map[string]method {
 		for _, m := range desc.Methods {
 			out[m.MethodName] = method{m.MethodName, input(m.MethodName), func(ctx context.Context, req proto.Message) ([]proto.Message, error) {
 				fill := func(into any) error { proto.Merge(into.(proto.Message), req); return nil }
-				resp, err := m.Handler(srv, ctx, fill, edge.unary)
+				resp, err := m.Handler(srv, ctx, fill, unary)
 				if err != nil {
 					return nil, err
 				}
@@ -146,6 +152,11 @@ func (s *fakeStream) RecvMsg(m any) error {
 // observe is everything that a request leads to.
 func observe(m method, f *fakeDomain, req proto.Message) string {
 	answers, err := m.invoke(context.Background(), req)
+	return fmt.Sprint(seen(f, answers), err)
+}
+
+// seen is what a request has led to, without what differs each time.
+func seen(f *fakeDomain, answers []proto.Message) string {
 	for _, a := range answers {
 		switch a := a.(type) {
 		case *runtimeapi.PodSandboxStatusResponse:
@@ -158,7 +169,7 @@ func observe(m method, f *fakeDomain, req proto.Message) string {
 			a.Url = ""
 		}
 	}
-	return fmt.Sprint(f.taken(), answers, err)
+	return fmt.Sprint(f.taken(), answers)
 }
 
 // TestEveryRequestFieldCounts takes each field out of a full request and sees
@@ -345,6 +356,47 @@ func eachLeaf(m protoreflect.Message, prefix string, visit func(path string, m p
 	}
 }
 
+// longLists are the lists that have a bound, and one more element than that.
+var longLists = map[string]int{
+	"supplemental_groups": 65537, "uids": 341, "gids": 341, "uidMappings": 341, "gidMappings": 341, "mounts": 100_001,
+}
+
+// TestLongLists fails for a bounded list that no request has, too.
+func TestLongLists(t *testing.T) {
+	f := &fakeDomain{events: closedEvents()}
+	o := testOptions(f)
+	o.Log.Logger.SetLevel(logrus.FatalLevel) // nobody is to print the lists
+	served := methods(t, o)
+	refused := map[string]bool{}
+	for name, requests := range fullRequests() {
+		for _, req := range requests {
+			eachField(req.ProtoReflect(), "", func(path string, m protoreflect.Message, fd protoreflect.FieldDescriptor) {
+				length, bounded := longLists[string(fd.Name())]
+				if !bounded || !m.Has(fd) || ignoredPath(name, plain(path)) {
+					return
+				}
+				defer restore(m.Interface(), proto.Clone(m.Interface()))
+				list := m.NewField(fd).List()
+				for range length {
+					list.Append(m.Get(fd).List().Get(0))
+				}
+				m.Set(fd, protoreflect.ValueOfList(list))
+				_, err := served[name].invoke(context.Background(), req)
+				if calls := f.taken(); len(calls) > 0 || status.Code(err) != codes.InvalidArgument ||
+					!strings.Contains(err.Error(), fmt.Sprintf("%s: has more than %d", fd.Name(), length-1)) {
+					t.Errorf("%s: %s: %v", name, path, err)
+				}
+				refused[string(fd.Name())] = true
+			})
+		}
+	}
+	for field := range longLists {
+		if !refused[field] {
+			t.Errorf("no request has the list %s", field)
+		}
+	}
+}
+
 // anyNumber are the numbers for which each value means something.
 var anyNumber = []string{"attempt", "limit", "length", "host_id", "container_id"}
 
@@ -352,7 +404,9 @@ var anyNumber = []string{"attempt", "limit", "length", "host_id", "container_id"
 // client sends. None may reach the domain, and the answer names the field.
 func TestHostileValues(t *testing.T) {
 	f := &fakeDomain{events: closedEvents()}
-	served := methods(t, testOptions(f))
+	o := testOptions(f)
+	o.Log.Logger.SetLevel(logrus.FatalLevel) // nobody is to print the longest
+	served := methods(t, o)
 	for name, requests := range fullRequests() {
 		for _, req := range requests {
 			eachLeaf(req.ProtoReflect(), "", func(path string, m protoreflect.Message, fd protoreflect.FieldDescriptor) {
@@ -368,8 +422,8 @@ func TestHostileValues(t *testing.T) {
 					}
 					field := path[strings.LastIndexByte(strings.TrimSuffix(path, ".value"), '.')+1:]
 					field = strings.TrimSuffix(field, ".value")
-					if status.Code(err) != codes.InvalidArgument || !strings.Contains(err.Error(), field) {
-						t.Errorf("%s: %s = %.40q: %v", name, path, fmt.Sprint(bad.Interface()), err)
+					if status.Code(err) != codes.InvalidArgument || !strings.Contains(err.Error(), field) || len(err.Error()) > 1<<10 {
+						t.Errorf("%s: %s = %.40q: %.200v", name, path, fmt.Sprint(bad.Interface()), err)
 					}
 				}
 			})
@@ -460,10 +514,20 @@ var anyLine = []string{
 // anyText are the fields that only come back to the client as it sent them.
 var anyText = []string{"labels", "annotations"}
 
+// anyLength are the fields whose values only messages bound: arguments, variables,
+// secrets, and what is only compared.
+var anyLength = []string{
+	"command", "args", "cmd", "key", "label_selector", "password", "auth", "identity_token", "registry_token",
+}
+
 func hostileStrings(path string) []protoreflect.Value {
+	field := path[strings.LastIndexByte(path, '.')+1:]
 	values := []protoreflect.Value{protoreflect.ValueOfString("a\x00b")}
-	if !slices.Contains(anyLine, path[strings.LastIndexByte(path, '.')+1:]) {
+	if !slices.Contains(anyLine, field) {
 		values = append(values, protoreflect.ValueOfString("a\nb"))
+	}
+	if !slices.Contains(anyLength, field) {
+		values = append(values, protoreflect.ValueOfString("/"+strings.Repeat("x", 1<<20)))
 	}
 	for _, suffix := range []string{"path", "paths", "directory", "dir", "parent"} {
 		if strings.HasSuffix(path, suffix) {

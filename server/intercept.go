@@ -48,7 +48,7 @@ func (i *interceptor) stream(srv any, ss grpc.ServerStream, info *grpc.StreamSer
 // checkRequest refuses what no field of any request may hold.
 func checkRequest(req any) error {
 	if m, ok := req.(proto.Message); ok {
-		return cri.NulFree(m)
+		return cri.Check(m)
 	}
 	return nil
 }

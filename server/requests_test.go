@@ -132,7 +132,7 @@ func otherContainerConfig() *runtimeapi.ContainerConfig {
 	c := fullContainerConfig()
 	s := c.Linux.SecurityContext
 	s.RunAsUser, s.RunAsUsername = nil, "www-data"
-	s.Seccomp, s.SeccompProfilePath = nil, "unconfined"
+	s.Seccomp, s.SeccompProfilePath = nil, "localhost//profiles/old.json"
 	s.Apparmor, s.ApparmorProfile = nil, "localhost/old"
 	s.NamespaceOptions = &runtimeapi.NamespaceOption{Network: runtimeapi.NamespaceMode_NODE, Ipc: runtimeapi.NamespaceMode_NODE}
 	return c

@@ -58,8 +58,8 @@ func PullOptions(req *runtimeapi.PullImageRequest) (image.PullOptions, error) {
 }
 
 // auth keeps nil, and takes a message without any credential for nil. The
-// field auth is the "user:password" of a Docker configuration file in base64;
-// the plain fields come first.
+// field auth is the "user:password" of a Docker configuration file in base64,
+// which must be that of the plain fields where these are set as well.
 func (c *checker) auth(field string, a *runtimeapi.AuthConfig) *image.Auth {
 	out := image.Auth{
 		Username:      a.GetUsername(),
@@ -68,13 +68,17 @@ func (c *checker) auth(field string, a *runtimeapi.AuthConfig) *image.Auth {
 		RegistryToken: a.GetRegistryToken(),
 		ServerAddress: a.GetServerAddress(),
 	}
-	if out.Username == "" && a.GetAuth() != "" {
+	if a.GetAuth() != "" {
 		decoded, err := base64.StdEncoding.DecodeString(a.GetAuth())
 		user, password, ok := strings.Cut(string(decoded), ":")
-		if err != nil || !ok {
+		password = strings.Trim(password, "\x00")
+		switch {
+		case err != nil || !ok:
 			c.bad(join(field, "auth"), "is not user:password in base64")
+		case out.Username+out.Password != "" && (out.Username != user || out.Password != password):
+			c.bad(join(field, "auth"), "contradicts username and password")
 		}
-		out.Username, out.Password = user, strings.Trim(password, "\x00")
+		out.Username, out.Password = user, password
 	}
 	if out.Username == "" && out.Password == "" && out.IdentityToken == "" && out.RegistryToken == "" {
 		return nil

@@ -25,6 +25,9 @@ func (c *checker) mount(field string, m *runtimeapi.Mount) spec.Mount {
 		c.bad(join(field, "container_path"), "must be set")
 	}
 	c.absolute(join(field, "container_path"), m.GetContainerPath())
+	if (len(m.GetUidMappings()) == 0) != (len(m.GetGidMappings()) == 0) {
+		c.bad(join(field, "uidMappings"), "needs gidMappings, and these need uidMappings")
+	}
 	if m.GetRecursiveReadOnly() && (!m.GetReadonly() || m.GetPropagation() != runtimeapi.MountPropagation_PROPAGATION_PRIVATE) {
 		c.bad(join(field, "recursive_read_only"), "needs readonly and the propagation PROPAGATION_PRIVATE")
 	}

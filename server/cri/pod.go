@@ -8,9 +8,6 @@ import (
 	"github.com/criruntime/criruntime/oci/spec"
 )
 
-// maxHostname is the kernel's limit for a host name, in bytes.
-const maxHostname = 64
-
 // Pod translates the configuration of a pod sandbox. The error wraps
 // ErrInvalid.
 func Pod(config *runtimeapi.PodSandboxConfig) (spec.Pod, error) {
@@ -48,10 +45,7 @@ func Pod(config *runtimeapi.PodSandboxConfig) (spec.Pod, error) {
 }
 
 func (c *checker) hostname(field, value string) {
-	switch {
-	case len(value) > maxHostname:
-		c.bad(field, "is longer than %d bytes", maxHostname)
-	case strings.Contains(value, "/") || !isWord(value):
+	if strings.Contains(value, "/") || !isWord(value) {
 		c.bad(field, "%q is not a host name", value)
 	}
 }
@@ -60,8 +54,6 @@ func (c *checker) hostname(field, value string) {
 // not begin with a slash: clients also send the bare name of a slice.
 func (c *checker) cgroupParent(field, value string) {
 	switch {
-	case len(value) >= maxPath:
-		c.bad(field, "is longer than %d bytes", maxPath-1)
 	case hasDotDot(value):
 		c.bad(field, "%q must not contain \"..\"", value)
 	case strings.Contains(value, "\n"):

@@ -59,11 +59,8 @@ func TestPodRefusals(t *testing.T) {
 		{func(p *podConfig) { p.Linux = nil }, ""},
 		{func(p *podConfig) { p.Metadata.Name = "a;IgnoreUnknown=0" }, `config.metadata.name: "a;IgnoreUnknown=0" is not a name`},
 		{func(p *podConfig) { p.Metadata.Namespace = "../x" }, "config.metadata.namespace"},
-		{func(p *podConfig) { p.Metadata.Uid = strings.Repeat("x", 254) }, "config.metadata.uid: is longer than 253 bytes"},
-		{func(p *podConfig) { p.Hostname = strings.Repeat("x", 65) }, "config.hostname: is longer than 64 bytes"},
 		{func(p *podConfig) { p.Hostname = "a b" }, "config.hostname"},
 		{func(p *podConfig) { p.LogDirectory = "logs" }, "config.log_directory"},
-		{func(p *podConfig) { p.LogDirectory = "/" + strings.Repeat("x", 5000) }, "config.log_directory"},
 		{func(p *podConfig) { p.Linux.CgroupParent = "system.slice" }, ""},
 		{func(p *podConfig) { p.Linux.CgroupParent = "/kubepods/../.." }, "config.linux.cgroup_parent"},
 		{func(p *podConfig) { p.DnsConfig = &runtimeapi.DNSConfig{} }, ""},
@@ -234,6 +231,7 @@ func TestMountRefusals(t *testing.T) {
 		{&runtimeapi.Mount{ContainerPath: "/a", HostPath: "/b", RecursiveReadOnly: true, Readonly: true, Propagation: 1}, "config.mounts[0].recursive_read_only"},
 		{&runtimeapi.Mount{ContainerPath: "/a", HostPath: "/b", MountOptions: []string{"noexec", "remount"}}, "config.mounts[0].mount_options[1]"},
 		{&runtimeapi.Mount{ContainerPath: "/a", HostPath: "/b", UidMappings: []*runtimeapi.IDMapping{{}}}, "config.mounts[0].uidMappings[0].length"},
+		{&runtimeapi.Mount{ContainerPath: "/a", HostPath: "/b", UidMappings: []*runtimeapi.IDMapping{{Length: 1}}}, "config.mounts[0].uidMappings: needs gidMappings"},
 		{&runtimeapi.Mount{ContainerPath: "/a", HostPath: "/b", Propagation: 3}, "config.mounts[0].propagation"},
 	} {
 		t.Run(fmt.Sprint(i), func(t *testing.T) {
@@ -279,25 +277,6 @@ func TestResourceRefusals(t *testing.T) {
 			_, err := Resources("linux", row.r)
 			check(t, err, row.want)
 		})
-	}
-}
-
-func TestNulFree(t *testing.T) {
-	for _, row := range []struct {
-		request proto.Message
-		want    string
-	}{
-		{&runtimeapi.ListContainersRequest{}, ""},
-		{(*runtimeapi.ListContainersRequest)(nil), ""},
-		{&runtimeapi.RunPodSandboxRequest{Config: &podConfig{Annotations: map[string]string{"a": "\x00"}}}, ""},
-		{&runtimeapi.RunPodSandboxRequest{Config: &podConfig{Labels: map[string]string{"\x00": "a"}}}, ""},
-		{&runtimeapi.CreateContainerRequest{Config: &containerConfig{Args: []string{"a", "b\x00c"}}}, "config.args[1]: must not contain a NUL byte"},
-		{&runtimeapi.UpdateContainerResourcesRequest{Linux: &resources{Unified: map[string]string{"memory.high": "1\x00"}}}, "linux.unified"},
-		{&runtimeapi.UpdateContainerResourcesRequest{Linux: &resources{Unified: map[string]string{"memory.\x00": "1"}}}, "linux.unified"},
-		{&runtimeapi.ExecSyncRequest{Cmd: []string{"ls", "\x00"}}, "cmd[1]"},
-		{&runtimeapi.StopPodSandboxRequest{PodSandboxId: "a\x00"}, "pod_sandbox_id"},
-	} {
-		check(t, NulFree(row.request), row.want)
 	}
 }
 

@@ -128,31 +128,42 @@ const (
 	oldLocalhost  = "localhost/"
 )
 
-// seccomp prefers the message to the deprecated path. Nil means unconfined, as
-// the empty path does.
+// seccomp takes the message or the deprecated path. Nil means unconfined, as the
+// empty path does.
 func (c *checker) seccomp(field string, p *runtimeapi.SecurityProfile, old string) *spec.Profile {
-	profile := c.profile(join(field, "seccomp"), p)
-	field = join(field, "seccomp.localhost_ref")
+	const oldName = "seccomp_profile_path"
+	profile, before := c.profile(join(field, "seccomp"), p), c.oldProfile(join(field, oldName), old)
+	source := "seccomp.localhost_ref"
 	if p == nil {
-		profile, field = c.oldProfile(join(field, "seccomp_profile_path"), old), join(field, "seccomp_profile_path")
+		profile, source = before, oldName
 	}
+	c.agree(join(field, oldName), "seccomp", before, profile)
 	if profile != nil && profile.Kind == spec.ProfileLocalhost {
-		c.absolute(field, profile.Localhost)
+		c.absolute(join(field, source), profile.Localhost)
 	}
 	return profile
 }
 
-// appArmor prefers the message to the deprecated string. Clients write the
-// profile's name with and without the prefix "localhost/".
+// appArmor takes the message or the deprecated string; the kubelet sends both.
+// Clients write the profile's name with and without the prefix "localhost/".
 func (c *checker) appArmor(field string, p *runtimeapi.SecurityProfile, old string) *spec.Profile {
+	const oldName = "apparmor_profile"
+	before := c.oldProfile(join(field, oldName), old)
 	if p == nil {
-		return c.oldProfile(join(field, "apparmor_profile"), old)
+		return before
 	}
 	profile := c.profile(join(field, "apparmor"), p)
-	if profile != nil {
-		profile.Localhost = strings.TrimPrefix(profile.Localhost, oldLocalhost)
-	}
+	profile.Localhost = strings.TrimPrefix(profile.Localhost, oldLocalhost)
+	c.agree(join(field, oldName), "apparmor", before, profile)
 	return profile
+}
+
+// agree refuses a deprecated field that says something else than the one that has
+// taken its place.
+func (c *checker) agree(field, successor string, old, profile *spec.Profile) {
+	if old != nil && *old != *profile {
+		c.bad(field, "contradicts %s", successor)
+	}
 }
 
 func (c *checker) profile(field string, p *runtimeapi.SecurityProfile) *spec.Profile {

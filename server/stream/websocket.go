@@ -88,11 +88,17 @@ func direction(wanted bool, d wsstream.ChannelType) wsstream.ChannelType {
 	return wsstream.IgnoreChannel
 }
 
-// decodeSizes reads the terminal's sizes until the stream ends.
+// maxSize is how many bytes a terminal's size may have.
+const maxSize = 1 << 10
+
+// decodeSizes reads the terminal's sizes until the stream ends, or one has no end:
+// the decoder would keep all of it.
 func decodeSizes(ctx context.Context, from io.Reader, to chan<- remotecommand.TerminalSize) {
 	defer close(to)
-	decoder := json.NewDecoder(from)
+	limited := &io.LimitedReader{R: from}
+	decoder := json.NewDecoder(limited)
 	for {
+		limited.N = maxSize
 		var size remotecommand.TerminalSize
 		if decoder.Decode(&size) != nil {
 			return
