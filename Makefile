@@ -95,7 +95,7 @@ e2e: deps tools build ## a real Kubernetes node, from kubectl apply to status (r
 	@echo "==> Kubernetes"
 	@test/e2e/kubernetes/build.sh $(CACHE)
 	@$(GO) build -buildvcs=false -trimpath -o $(CACHE)/tools/test-registry ./test/registry
-	@cd test/e2e && exec $(GO) test -buildvcs=false -tags e2e -count=1 -timeout 60m -parallel 8 -v .
+	@cd test/e2e && $(GO) test -buildvcs=false ./report && exec $(GO) test -buildvcs=false -tags e2e -count=1 -timeout 60m -parallel 8 -v .
 
 e2e-conformance: e2e ## the node part of Kubernetes' own e2e suite (root; ARGS=-update writes its page)
 	@test/e2e/kubernetes/build.sh $(CACHE) e2e.test ginkgo

@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"os"
 	"os/exec"
@@ -13,6 +14,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/criruntime/criruntime/test/e2e/report"
 )
 
 // chosen is the part of Kubernetes' own suite that is about a node.
@@ -21,20 +24,20 @@ const chosen = `\[NodeConformance\]|\[sig-node\].*\[Conformance\]`
 // sideBySide is how many specs run at once: most of them wait most of the time.
 const sideBySide = "10"
 
-// exception are specs that no runtime can pass on a machine on which a command
-// fails, and why.
-type exception struct{ specs, needs, why string }
-
-var leftOut = []exception{
-	{`PLR guaranteed qos .*(cpu & mem restart.* resizing (only pod-level )?(cpu|mem)|cpu restart resizing (only pod-level )?cpu|` +
+// leftOut are specs that no runtime can pass on a machine on which a command
+// fails.
+var leftOut = []report.Exception{{
+	Specs: `PLR guaranteed qos .*(cpu & mem restart.* resizing (only pod-level )?(cpu|mem)|cpu restart resizing (only pod-level )?cpu|` +
 		`mem restart resizing ((only pod-level )?mem|cpu & mem))`,
-		"sh -c 'echo -997 >/proc/self/oom_score_adj'",
-		"the restarted container has to have the oom_score_adj -997, which this machine's kernel refuses to whoever has no CAP_SYS_RESOURCE"},
-	{`PrivilegedPod should enable privileged commands`, "unshare -n ip link add dummy1 type dummy",
-		"a container makes a network link of type dummy, which this machine's kernel does not have"},
-}
+	Needs: "echo -997 >/proc/self/oom_score_adj",
+	Why:   "the restarted container has to have the oom_score_adj -997, which this machine's kernel refuses to whoever has no CAP_SYS_RESOURCE",
+}, {
+	Specs: `PrivilegedPod should enable privileged commands`,
+	Needs: "unshare -n ip link add dummy1 type dummy",
+	Why:   "a container makes a network link of type dummy, which this machine's kernel does not have",
+}}
 
-var update = flag.Bool("update", false, "write what ran, passed and was left out of Kubernetes' own suite to conformance.md")
+var update = flag.Bool("update", false, "write what ran, passed and was left out of Kubernetes' own suite to conformance.md and README.md")
 
 // TestKubernetesOwnSuite runs the chosen specs and prints which ran, passed,
 // failed and were left out. $E2E_FOCUS narrows them, as a regular expression.
@@ -46,38 +49,49 @@ func TestKubernetesOwnSuite(t *testing.T) {
 		focus = narrow
 	}
 	began := time.Now()
-	report := runSuite(ctx, t, focus)
-	results, err := readReport(report, regexp.MustCompile(focus))
+	omit := slices.DeleteFunc(slices.Clone(leftOut), func(l report.Exception) bool {
+		return exec.CommandContext(ctx, "sh", "-c", l.Needs).Run() == nil
+	})
+	results, err := report.Read(runSuite(ctx, t, focus, omit), regexp.MustCompile(focus), omit)
 	if err != nil {
 		t.Fatalf("no report: %v; see %s", err, node.Dir)
 	}
 	for _, r := range results {
-		switch r.outcome {
-		case failed:
-			t.Errorf("%s: %s: %s", r.Status, r.Name, r.why)
-		case passed:
+		switch r.Outcome {
+		case report.Failed:
+			t.Errorf("failed: %s: %s", r.Name, r.Why)
+		case report.Passed:
 			progress("passed: %s", r.Name)
 		default:
-			progress("%s: %s: %s", r.outcome, r.Name, r.why)
+			progress("%s: %s: %s", r.Outcome, r.Name, r.Why)
 		}
 	}
-	n := tally(results)
-	progress("Kubernetes' own suite: %d passed, %d failed, %d left out, %d skipped by the suite itself, in %.0f s",
-		n[passed], n[failed], n[omitted], n[skipped], time.Since(began).Seconds())
+	progress("Kubernetes' own suite: %s, in %.0f s", report.Figures(results), time.Since(began).Seconds())
 	if *update && focus == chosen && ctx.Err() == nil { // a part is not the page
-		if err := os.WriteFile("conformance.md", []byte(document(results)), 0o644); err != nil {
+		if err := writePages(results); err != nil {
 			t.Fatal(err)
 		}
 	}
 }
 
-// runSuite runs the specs that a regular expression finds, but for those left
-// out, and gives the path of ginkgo's JUnit report.
-func runSuite(ctx context.Context, t *testing.T, focus string) string {
+// writePages writes conformance.md, and its summary into README.md.
+func writePages(results []report.Result) error {
+	readme, err := os.ReadFile("README.md")
+	if err != nil {
+		return err
+	}
+	page, err := report.Insert(string(readme), report.Summary(results))
+	if err != nil {
+		return err
+	}
+	return errors.Join(os.WriteFile("README.md", []byte(page), 0o644),
+		os.WriteFile("conformance.md", []byte(report.Page(results)), 0o644))
+}
+
+// runSuite runs the specs that a regular expression finds, but for those to
+// omit, and gives the path of ginkgo's JUnit report.
+func runSuite(ctx context.Context, t *testing.T, focus string, omit []report.Exception) string {
 	t.Helper()
-	leftOut = slices.DeleteFunc(leftOut, func(l exception) bool {
-		return exec.CommandContext(ctx, "sh", "-c", l.needs).Run() == nil
-	})
 	dir := t.TempDir()
 	log, err := os.Create(filepath.Join(node.Dir, "e2e.test.log"))
 	if err != nil {
@@ -86,8 +100,8 @@ func runSuite(ctx context.Context, t *testing.T, focus string) string {
 	defer log.Close()
 	programs := options().Kubernetes
 	args := []string{"--procs=" + sideBySide, "--no-color", "--timeout=100m", "--focus=" + focus, "--junit-report=junit.xml", "--output-dir=" + dir}
-	for _, l := range leftOut {
-		args = append(args, "--skip="+l.specs)
+	for _, l := range omit {
+		args = append(args, "--skip="+l.Specs)
 	}
 	args = append(args, filepath.Join(programs, "e2e.test"), "--",
 		"--provider=local", "--kubeconfig="+node.Kubeconfig("admin"), "--kubectl-path="+filepath.Join(programs, "kubectl"),

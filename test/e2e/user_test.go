@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -299,6 +300,15 @@ func (u *user) file(path, want string) {
 	if err != nil || string(data) != want {
 		u.Errorf("%s has %q, want %q: %v", path, data, want, err)
 	}
+}
+
+// freePort is a TCP port of the loopback address that nobody listens on.
+func (u *user) freePort() int {
+	u.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	u.must(err)
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port
 }
 
 func (u *user) must(err error) {

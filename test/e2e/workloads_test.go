@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -178,10 +177,7 @@ func TestAPodOnTheHostsNetworkHasItsAddress(t *testing.T) {
 
 func TestAHostPortLeadsToThePod(t *testing.T) {
 	u := begin(t)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	u.must(err)
-	port := l.Addr().(*net.TCPAddr).Port
-	u.must(l.Close())
+	port := u.freePort()
 	u.apply(pod("hostport", fmt.Sprintf("containers: [{name: web, image: %s, ports: [{containerPort: 80, hostPort: %d}]}]", nginx, port)))
 	u.ready("hostport")
 	u.eventually(func(context.Context) error {

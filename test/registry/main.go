@@ -3,7 +3,7 @@
 // trying things by hand. It prints the registry's address once everything is
 // there.
 //
-//	go run ./test/registry --dir DIR [--agnhost PROGRAM] [--login USER:PASSWORD]
+//	go run ./test/registry --dir DIR [--agnhost PROGRAM] [--metrics-server PROGRAM] [--login USER:PASSWORD]
 package main
 
 import (
@@ -23,11 +23,12 @@ import (
 
 func main() {
 	dir := flag.String("dir", "", "an existing directory for the registry's files")
-	program := flag.String("agnhost", "", "Kubernetes' agnhost program, to be served as an image too")
+	agnhost := flag.String("agnhost", "", "Kubernetes' agnhost program, to be served as an image too")
+	metrics := flag.String("metrics-server", "", "the program metrics-server, to be served as an image too")
 	login := flag.String("login", "", "USER:PASSWORD that is asked of every client; none if empty")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := serve(ctx, *dir, *program, *login)
+	err := serve(ctx, *dir, *login, map[string]maker{*agnhost: kubernetes, *metrics: metricsServer})
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "registry:", err)
@@ -35,7 +36,11 @@ func main() {
 	}
 }
 
-func serve(ctx context.Context, dir, program, login string) (err error) {
+// maker makes images of a program, by name.
+type maker func(base *fixtures.Base, program string) (map[string]fixtures.Image, error)
+
+// serve pushes what the makers make of the programs; "" is none.
+func serve(ctx context.Context, dir, login string, programs map[string]maker) (err error) {
 	username, password, _ := strings.Cut(login, ":")
 	registry, err := harness.StartRegistry(ctx, dir, harness.Login{Username: username, Password: password})
 	if err != nil {
@@ -52,8 +57,11 @@ func serve(ctx context.Context, dir, program, login string) (err error) {
 	if err := fixtures.PushCritest(ctx, registry.Registry, base); err != nil {
 		return err
 	}
-	if program != "" {
-		images, err := kubernetes(base, program)
+	for program, images := range programs {
+		if program == "" {
+			continue
+		}
+		images, err := images(base, program)
 		if err != nil {
 			return err
 		}
@@ -106,6 +114,18 @@ func kubernetes(base *fixtures.Base, program string) (map[string]fixtures.Image,
 		"e2e-test-images/nonroot:1.5":             base.Busybox.As("1234"),
 		"pause:3.10.2":                            agnhost, // whose default is a pause that ends when told so
 	}, nil
+}
+
+// metricsServer is the image that metrics-server's own manifests name: nothing
+// but the program, as its makers have it.
+func metricsServer(_ *fixtures.Base, program string) (map[string]fixtures.Image, error) {
+	var files fixtures.Tree
+	if err := files.Copy("/metrics-server", program); err != nil {
+		return nil, err
+	}
+	image := fixtures.Image{}.With(files.Layer(fixtures.Gzip)).As("65534")
+	image.Config.Entrypoint = []string{"/metrics-server"}
+	return map[string]fixtures.Image{"k8s-staging-metrics-server/metrics-server:master": image}, nil
 }
 
 // served adds an image to a directory from which agnhost, as a registry, serves

@@ -92,10 +92,12 @@ func Start(ctx context.Context, o Options) (_ *Cluster, err error) {
 }
 
 func (c *Cluster) startRegistries(ctx context.Context) error {
-	agnhost := filepath.Join(c.options.Kubernetes, "agnhost")
 	var flags []string
-	if _, err := os.Stat(agnhost); err == nil {
-		flags = append(flags, "--agnhost", agnhost)
+	for _, name := range []string{"agnhost", "metrics-server"} {
+		program := filepath.Join(c.options.Kubernetes, name)
+		if _, err := os.Stat(program); err == nil {
+			flags = append(flags, "--"+name, program)
+		}
 	}
 	var err error
 	if c.Registry, err = c.startRegistry(ctx, "registry", flags...); err != nil {

@@ -80,6 +80,7 @@ func (c *ControlPlane) identities() error {
 		"controller-manager": {user: "system:kube-controller-manager", names: []string{"127.0.0.1"}},
 		"scheduler":          {user: "system:kube-scheduler", names: []string{"127.0.0.1"}},
 		"admin":              {user: "admin", group: "system:masters"},
+		"front-proxy":        {user: "front-proxy"},
 	} {
 		if err := c.certs.issue(name, s); err != nil {
 			return err
@@ -143,6 +144,11 @@ func (c *ControlPlane) apiServer(ctx context.Context) error {
 		"--tls-cert-file="+c.certs.path("apiserver.crt"), "--tls-private-key-file="+c.certs.path("apiserver.key"),
 		"--kubelet-certificate-authority="+c.certs.path("ca.crt"),
 		"--kubelet-client-certificate="+c.certs.path("apiserver.crt"), "--kubelet-client-key="+c.certs.path("apiserver.key"),
+		// As whom it passes on what an add-on's APIService answers, and for whom.
+		"--proxy-client-cert-file="+c.certs.path("front-proxy.crt"), "--proxy-client-key-file="+c.certs.path("front-proxy.key"),
+		"--requestheader-client-ca-file="+c.certs.path("ca.crt"), "--requestheader-allowed-names=front-proxy",
+		"--requestheader-username-headers=X-Remote-User", "--requestheader-group-headers=X-Remote-Group",
+		"--requestheader-extra-headers-prefix=X-Remote-Extra-",
 		"--service-account-issuer=https://kubernetes.default.svc",
 		"--service-account-key-file="+c.certs.path("service-account.pub"),
 		"--service-account-signing-key-file="+c.certs.path("service-account.key"))

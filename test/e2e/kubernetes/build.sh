@@ -6,7 +6,8 @@
 #	build.sh CACHE [PROGRAM...]
 #
 # Without names it builds what the checks need; "agnhost" is Kubernetes' own test
-# image, "e2e.test" its test suite, and "ginkgo" runs its specs side by side.
+# image, "metrics-server" what "kubectl top" asks, "e2e.test" Kubernetes' test
+# suite, and "ginkgo" runs its specs side by side.
 set -eu
 
 cache=$(realpath -m "$1")
@@ -30,13 +31,19 @@ set_version() {
 # once and no core waits while one of them is linked. They are built in another
 # place first, so that what is there is always whole.
 programs() {
-	echo "    building $(echo "$@" | sed 's|[^ ]*/||g') $version (several minutes the first time)"
+	echo "    building $(echo "$@" | sed 's|[^ ]*/||g') of Kubernetes $version (several minutes the first time)"
 	began=$(date +%s)
 	work=$(mktemp -d "$to/build.XXXXXX")
 	trap 'rm -rf "$work"' EXIT
 	go build -trimpath -ldflags "-s -w$(set_version)" -o "$work/" "$@"
 	mv "$work"/* "$to"
 	echo "    built in $(($(date +%s) - began)) s"
+}
+
+# source_of MODULE: the directory with a module's files.
+source_of() {
+	go mod download "$1" # a new machine has no directory of it yet
+	go list -m -f '{{.Dir}}' "$1"
 }
 
 suite() {
@@ -61,7 +68,7 @@ etcd() {
 	rm -r "$unpack"
 }
 
-[ $# -gt 0 ] || set -- etcd kube-apiserver kube-scheduler kube-controller-manager kubectl kubelet agnhost
+[ $# -gt 0 ] || set -- etcd kube-apiserver kube-scheduler kube-controller-manager kubectl kubelet agnhost metrics-server
 packages=
 for name in "$@"; do
 	[ -e "$to/$name" ] && continue
@@ -69,10 +76,13 @@ for name in "$@"; do
 	etcd) etcd ;;
 	e2e.test) suite ;;
 	agnhost)
-		go mod download k8s.io/kubernetes # a new machine has no directory of it yet
 		packages="$packages k8s.io/kubernetes/test/images/agnhost"
-		certificates=$(go list -m -f '{{.Dir}}' k8s.io/kubernetes)/test/images/agnhost/porter
+		certificates=$(source_of k8s.io/kubernetes)/test/images/agnhost/porter
 		install -m 0644 "$certificates/localhost.crt" "$certificates/localhost.key" "$to"
+		;;
+	metrics-server)
+		packages="$packages sigs.k8s.io/metrics-server/cmd/metrics-server"
+		install -m 0644 -D -t "$to/metrics-server.manifests" "$(source_of sigs.k8s.io/metrics-server)"/manifests/base/*.yaml
 		;;
 	ginkgo) packages="$packages github.com/onsi/ginkgo/v2/ginkgo" ;;
 	*) packages="$packages k8s.io/kubernetes/cmd/$name" ;;

@@ -13,4 +13,5 @@ import (
 	_ "k8s.io/kubernetes/cmd/kubelet"
 	_ "k8s.io/kubernetes/test/e2e"
 	_ "k8s.io/kubernetes/test/images/agnhost"
+	_ "sigs.k8s.io/metrics-server/cmd/metrics-server"
 )
