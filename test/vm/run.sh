@@ -41,6 +41,7 @@ for package in ${PACKAGES:-oci oci/cgroup oci/namespace oci/host}; do
 	[ ! -d "$package/testdata" ] || cp -r "$package/testdata" "$root/tests/$package"
 done
 install "$cache/busybox-static/bin/busybox" "$root/bin/busybox"
+install -D "$cache/busybox-static/bin/busybox" "$root/cache/debian/bin/busybox" # where make deps unpacks it
 install test/vm/init "$root/init"
 echo "${1:-}" >"$root/tests/pattern"
 ln -s busybox "$root/bin/sh"
