@@ -313,24 +313,27 @@ func TestCheckpointInterrupted(t *testing.T) {
 
 // TestCheckpointsOff has the switches off.
 func TestCheckpointsOff(t *testing.T) {
-	for _, lines := range []string{"enable = false", `criu = "/nowhere/criu"`} {
-		w := pulled(t, func(o *harness.NodeOptions) { o.Config += "\n[checkpoint]\n" + lines + "\n" })
-		pod, podConfig := w.pod("off")
-		id := w.run(pod, podConfig, harness.Shell("main", "exec sleep 1000"))
-		refused(t, w.checkpoint(id, w.Dir+"/x", 0), codes.Unimplemented)
+	restores := func(t *testing.T, w *world, pod string, podConfig *cri.PodSandboxConfig, names ...string) {
 		config := harness.Shell("restored", "true")
 		config.Image.Image = w.Dir + "/x"
 		_, err := w.Create(w.ctx, pod, podConfig, config)
-		refused(t, err, codes.Unimplemented)
+		refused(t, err, codes.Unimplemented, names...)
 	}
-	w := pulled(t, func(o *harness.NodeOptions) {
-		o.Config += fmt.Sprintf("\n[checkpoint]\ncriu = %q\n", harness.Tool("criu"))
+	// One node after the other: each looks at the host when it begins.
+	for _, lines := range []string{"enable = false", `criu = "/nowhere/criu"`} {
+		t.Run(lines, func(t *testing.T) {
+			w := pulled(t, configured("[checkpoint]\n"+lines+"\n"))
+			pod, podConfig := w.pod("off")
+			id := w.run(pod, podConfig, harness.Shell("main", "exec sleep 1000"))
+			refused(t, w.checkpoint(id, w.Dir+"/x", 0), codes.Unimplemented)
+			restores(t, w, pod, podConfig)
+		})
+	}
+	t.Run("no restore", func(t *testing.T) {
+		w := pulled(t, configured(fmt.Sprintf("[checkpoint]\ncriu = %q\n", harness.Tool("criu"))))
+		pod, podConfig := w.pod("off")
+		restores(t, w, pod, podConfig, "checkpoint.restore")
 	})
-	pod, podConfig := w.pod("off")
-	config := harness.Shell("restored", "true")
-	config.Image.Image = w.Dir + "/x"
-	_, err := w.Create(w.ctx, pod, podConfig, config)
-	refused(t, err, codes.Unimplemented, "checkpoint.restore")
 }
 
 // TestHostileCheckpoints makes containers of archives that mean harm, or are
