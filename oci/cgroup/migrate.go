@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 )
 
 // ExpectMigration hastens the move of a process into a group that is about to
@@ -13,16 +14,21 @@ import (
 // the way free. With version 2 processes are born in their group.
 func ExpectMigration() {
 	h, err := machine()
-	if err != nil || len(h.v1) == 0 {
+	if err != nil || len(h.v1) == 0 || !migrating.CompareAndSwap(false, true) {
 		return
 	}
 	go func() {
+		defer migrating.Store(false)
 		own, _ := os.ReadFile("/proc/self/cgroup")
 		if file := h.procsV1(string(own)); file != "" {
 			_ = os.WriteFile(file, []byte("0"), 0) // if not, the move itself waits
 		}
 	}()
 }
+
+// migrating is set while there is such a move. One is enough for all who expect
+// theirs: it holds a thread.
+var migrating atomic.Bool
 
 // procsV1 is the cgroup.procs file, in some hierarchy of version 1, of a process
 // whose /proc/PID/cgroup is given, or "".
