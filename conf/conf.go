@@ -77,6 +77,7 @@ type Containers struct {
 	Ulimits                            []string `toml:"ulimits"`
 	Sysctls                            []string `toml:"sysctls"`
 	Timezone                           string   `toml:"timezone"`
+	Mounts                             []string `toml:"mounts"`
 	SeccompProfile                     string   `toml:"seccomp_profile"`
 	PrivilegedSeccompProfile           string   `toml:"privileged_seccomp_profile"`
 	CgroupWritable                     []string `toml:"cgroup_writable"`

@@ -2,6 +2,8 @@ package main
 
 import (
 	"fmt"
+	"os"
+	"slices"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
@@ -36,6 +38,9 @@ func policy(c *conf.Containers) (spec.Policy, error) {
 	if p.Localtime, err = host.Localtime(c.Timezone); err != nil {
 		return p, fmt.Errorf("containers.timezone: %w", err)
 	}
+	if p.Mounts, err = mounts(c.Mounts); err != nil {
+		return p, fmt.Errorf("containers.mounts: %w", err)
+	}
 	if p.Seccomp, err = seccompFile(c.SeccompProfile); err != nil {
 		return p, fmt.Errorf("containers.seccomp_profile: %w", err)
 	}
@@ -43,6 +48,25 @@ func policy(c *conf.Containers) (spec.Policy, error) {
 		return p, fmt.Errorf("containers.privileged_seccomp_profile: %w", err)
 	}
 	return p, nil
+}
+
+// mounts refuses what no container could be started with.
+func mounts(texts []string) ([]specs.Mount, error) {
+	var all []specs.Mount
+	for _, text := range texts {
+		m, err := spec.ParseMount(text)
+		if err == nil {
+			_, err = os.Stat(m.Source)
+		}
+		if err != nil {
+			return nil, err
+		}
+		if slices.ContainsFunc(all, func(other specs.Mount) bool { return other.Destination == m.Destination }) {
+			return nil, fmt.Errorf("%s is the destination of two", m.Destination)
+		}
+		all = append(all, m)
+	}
+	return all, nil
 }
 
 // seccompFile reads a profile, and refuses what no container could be started

@@ -16,7 +16,7 @@ func buildMounts(in *Input) (mounts []specs.Mount, propagation string, err error
 	if asked == nil {
 		asked = in.Container.Mounts
 	}
-	var volumes []specs.Mount
+	var volumes, own []specs.Mount
 	for i := range asked {
 		v, err := volume(in, &asked[i])
 		if err != nil {
@@ -25,12 +25,18 @@ func buildMounts(in *Input) (mounts []specs.Mount, propagation string, err error
 		volumes = append(volumes, v)
 		propagation = widerPropagation(propagation, asked[i].Propagation)
 	}
-	for _, m := range slices.Concat(systemMounts(in), podMounts(in)) {
+	for _, m := range in.Policy.Mounts {
 		if !covered(m.Destination, volumes) {
 			mounts = append(mounts, m)
 		}
 	}
 	mounts = append(mounts, volumes...)
+	for _, m := range slices.Concat(systemMounts(in), podMounts(in)) {
+		if !covered(m.Destination, mounts) {
+			own = append(own, m)
+		}
+	}
+	mounts = append(own, mounts...)
 	slices.SortStableFunc(mounts, func(a, b specs.Mount) int {
 		return cmp.Compare(strings.Count(a.Destination, "/"), strings.Count(b.Destination, "/"))
 	})

@@ -39,6 +39,9 @@ type Policy struct {
 	// Localtime is the file that containers have as /etc/localtime; "" leaves
 	// them their images'.
 	Localtime string
+	// Mounts are those of all containers, where no volume takes their place; see
+	// ParseMount.
+	Mounts []specs.Mount
 	// Seccomp stands in the place of the built-in profile for RuntimeDefault,
 	// and PrivilegedSeccomp filters what privileged containers do.
 	Seccomp, PrivilegedSeccomp SeccompFile

@@ -90,6 +90,31 @@ head -c 4 /etc/localtime; echo; touch /etc/localtime; mkdir /made; touch /file; 
 	w.clean()
 }
 
+// TestMountsOfAll: what the configuration mounts is in every container, in the place of
+// the pod's own files too, and may be written to only where it says so.
+func TestMountsOfAll(t *testing.T) {
+	given, writable, volume := t.TempDir(), t.TempDir(), t.TempDir()
+	for dir, text := range map[string]string{given: "the node's", volume: "the pod's"} {
+		must(t, os.WriteFile(filepath.Join(dir, "file"), []byte(text), 0o644))
+	}
+	w := pulled(t, configured(fmt.Sprintf(`[containers]
+mounts = ["%[1]s:/given/by/node", "%[1]s/file:/etc/hosts", "%[2]s:/writable:rw,noexec"]
+`, given, writable)))
+	pod, podConfig := w.pod("mounts")
+	const show = `cat /given/by/node/file /etc/hosts; echo; touch /given/by/node/x; touch /etc/hosts
+echo 'echo runs' >/writable/x && chmod 755 /writable/x; /writable/x; echo end`
+	has(t, w.output(pod, podConfig, harness.Shell("main", show)), "the node'sthe node's\n",
+		"/given/by/node/x: Read-only", "/etc/hosts: Read-only", "/writable/x: Permission denied", "end")
+	if _, err := os.Stat(filepath.Join(writable, "x")); err != nil {
+		t.Error(err)
+	}
+	c := harness.Shell("volume", "cat /given/by/node/file; echo; touch /given/by/node/y && echo end")
+	c.Mounts = []*cri.Mount{{HostPath: volume, ContainerPath: "/given/by/node"}}
+	has(t, w.output(pod, podConfig, c), "the pod's\nend")
+	must(t, w.RemovePod(w.ctx, pod))
+	w.clean()
+}
+
 // TestPidsLimitHolds: a container cannot fork beyond its limit.
 func TestPidsLimitHolds(t *testing.T) {
 	w := pulled(t, configured("[containers]\npids_limit = 10\n"))
