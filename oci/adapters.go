@@ -9,6 +9,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync"
+	"syscall"
 	"time"
 )
 
@@ -19,6 +21,9 @@ const clearTimeout = time.Minute
 // askTimeout bounds the question what a runtime can do, for which the daemon's
 // start waits.
 const askTimeout = 30 * time.Second
+
+// askAgain is how long a runtime that gave no answer in time is left alone.
+const askAgain = time.Minute
 
 // Runtime is another runtime's shim, any program of containerd's runtime v2, and
 // what it is told. Package oci/adapter has the meaning of each field.
@@ -87,23 +92,47 @@ func (a *Adapters) Handler(ctx context.Context, r Runtime) (Handler, error) {
 	}
 	l := *a.launcher
 	l.args = []string{"-runtime", string(text)}
-	h := &adapted{Launcher: &l, traits: Traits{SandboxRootfs: a.rootfs}}
-	can, err := AskRuntime(ctx, h.path(), r)
-	if err != nil {
-		l.log.WithError(err).WithField("shim", r.Shim).Info("a runtime's features are not known, and not used")
-	}
-	h.traits.UserNamespaces, h.traits.RecursiveReadOnly = can.UserNamespaces, can.RecursiveReadOnly
+	h := &adapted{Launcher: &l, runtime: r, rootfs: a.rootfs}
+	h.learn(ctx)
 	return h, nil
 }
 
 // adapted is the handler of another runtime.
 type adapted struct {
 	*Launcher
-	traits Traits
+	runtime Runtime
+	rootfs  string
+
+	mu  sync.Mutex
+	can Abilities
+	// late says that the runtime gave no answer in time and is to be asked again
+	// when its traits are needed, but not before next.
+	late bool
+	next time.Time
 }
 
-// Traits of pods of another runtime.
-func (h *adapted) Traits() Traits { return h.traits }
+// Traits of pods of another runtime. Where it was late, as on a machine that had
+// just booted, it is asked again meanwhile: whoever asks later gets its answer.
+func (h *adapted) Traits() Traits {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.late && time.Now().After(h.next) {
+		h.late = false
+		go h.learn(context.Background())
+	}
+	return Traits{SandboxRootfs: h.rootfs, UserNamespaces: h.can.UserNamespaces, RecursiveReadOnly: h.can.RecursiveReadOnly}
+}
+
+// learn asks the runtime what it can do.
+func (h *adapted) learn(ctx context.Context) {
+	can, err := AskRuntime(ctx, h.path(), h.runtime)
+	if err != nil {
+		h.log.WithError(err).WithField("shim", h.runtime.Shim).Info("a runtime's features are not known, and not used")
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.can, h.late, h.next = can, errors.Is(err, context.DeadlineExceeded), time.Now().Add(askAgain)
+}
 
 // Abilities are what pods can have of another runtime.
 type Abilities struct{ UserNamespaces, RecursiveReadOnly bool }
@@ -119,9 +148,15 @@ func AskRuntime(ctx context.Context, adapter string, r Runtime) (Abilities, erro
 	}
 	cmd := exec.CommandContext(ctx, adapter, "-runtime", string(text), "-features")
 	cmd.Env = shimEnv
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	cmd.WaitDelay = time.Second // what it has started may hold its output all the same
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
+	if ctx.Err() != nil {
+		return Abilities{}, fmt.Errorf("no answer in time: %w", ctx.Err())
+	}
 	if err != nil {
 		return Abilities{}, fmt.Errorf("%v: %s", err, bytes.TrimSpace(stderr.Bytes()))
 	}

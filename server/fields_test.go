@@ -270,7 +270,7 @@ func TestEveryAnswerFieldIsSet(t *testing.T) {
 	f := &fakeDomain{exec: sandbox.ExecResult{Stdout: []byte("o"), Stderr: []byte("e"), Code: 3}, netup: errPlain}
 	o := testOptions(f)
 	o.Features = Features{true, true, true}
-	o.Handlers["kata"] = HandlerFeatures{true, true}
+	o.Handlers = func() map[string]HandlerFeatures { return map[string]HandlerFeatures{"runc": {}, "kata": {true, true}} }
 	served := methods(t, o)
 	used := map[string]bool{}
 	for name, requests := range fullRequests() {

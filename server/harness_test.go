@@ -29,7 +29,9 @@ func quietLog() *logrus.Entry {
 func testOptions(f *fakeDomain) Options {
 	return Options{
 		Pods: f, Images: f, Network: f, Name: "criruntime", Version: "1.2.3", DefaultHandler: "runc",
-		Handlers: map[string]HandlerFeatures{"runc": {RecursiveReadOnlyMounts: true}, "kata": {UserNamespaces: true}},
+		Handlers: func() map[string]HandlerFeatures {
+			return map[string]HandlerFeatures{"runc": {RecursiveReadOnlyMounts: true}, "kata": {UserNamespaces: true}}
+		},
 		Features: Features{SupplementalGroupsPolicy: true},
 		Info:     map[string]func() any{"config": func() any { return map[string]string{"stateDir": "/run/criruntime"} }},
 		Log:      quietLog(),

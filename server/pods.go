@@ -30,7 +30,7 @@ func (s *runtimeService) RunPodSandbox(ctx context.Context, req *runtimeapi.RunP
 
 // checkHandler refuses the name of a runtime handler that does not exist.
 func (o *Options) checkHandler(field, name string) error {
-	if _, ok := o.Handlers[name]; name == "" || ok {
+	if _, ok := o.Handlers()[name]; name == "" || ok {
 		return nil
 	}
 	return cri.Unknown(field, name, "is not a configured runtime handler")

@@ -79,9 +79,10 @@ func (s *runtimeService) handlers() []*runtimeapi.RuntimeHandler {
 			UserNamespaces:          f.UserNamespaces,
 		}}
 	}
-	out := []*runtimeapi.RuntimeHandler{handler("", s.Handlers[s.DefaultHandler])}
-	for _, name := range slices.Sorted(maps.Keys(s.Handlers)) {
-		out = append(out, handler(name, s.Handlers[name]))
+	all := s.Handlers()
+	out := []*runtimeapi.RuntimeHandler{handler("", all[s.DefaultHandler])}
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		out = append(out, handler(name, all[name]))
 	}
 	return out
 }

@@ -44,7 +44,7 @@ type Options struct {
 	SystemdCgroups bool
 	// Handlers are the runtime handlers that pods may ask for by name, and
 	// DefaultHandler is the one that pods without a name get.
-	Handlers       map[string]HandlerFeatures
+	Handlers       func() map[string]HandlerFeatures
 	DefaultHandler string
 	Features       Features
 	// Info explains the daemon to "crictl info": each function returns a value

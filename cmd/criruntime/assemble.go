@@ -275,7 +275,7 @@ func (d *parts) openServer(context.Context) error {
 		Name:           d.conf.Runtime.Name,
 		Version:        versionText(),
 		SystemdCgroups: d.cgroups.Name() == "systemd",
-		Handlers:       d.handlerFeatures(),
+		Handlers:       d.handlerFeatures,
 		DefaultHandler: d.conf.Runtime.DefaultHandler,
 		Features: server.Features{
 			SupplementalGroupsPolicy:  true,
