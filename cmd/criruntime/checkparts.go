@@ -24,6 +24,14 @@ func checkShim(c *conf.Config) []finding {
 	return []finding{{ok, "shim", path, ""}}
 }
 
+// checkPolicy refuses what the daemon would not start with.
+func checkPolicy(c *conf.Config) []finding {
+	if _, err := policy(&c.Containers); err != nil {
+		return []finding{{fail, "containers", err.Error(), "correct the key, or what it names"}}
+	}
+	return nil
+}
+
 // checkNetwork asks what a daemon with this configuration would answer to the
 // kubelet.
 func checkNetwork(c *conf.Config) []finding {

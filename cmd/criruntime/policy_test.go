@@ -47,3 +47,15 @@ func TestPolicyNamesTheKey(t *testing.T) {
 		}
 	}
 }
+
+// TestCheckPolicy: the diagnosis says what the daemon would not start with.
+func TestCheckPolicy(t *testing.T) {
+	c := conf.Default()
+	if got := checkPolicy(c); got != nil {
+		t.Errorf("got %+v of the defaults", got)
+	}
+	c.Containers.Timezone = "Nowhere/None"
+	if got := checkPolicy(c); len(got) != 1 || got[0].level != fail || !strings.HasPrefix(got[0].state, "containers.timezone: ") {
+		t.Errorf("got %+v", got)
+	}
+}
