@@ -47,7 +47,7 @@ var promises = []promise{
 	{aim: "Pull of 12,000 small files: the same", family: "pull", measure: "pull: 12,000 small files", than: containerds, atMost: 0.45, floor: 1.3},
 	{aim: "Pull of 41 layers: the same", family: "pull", measure: "pull: 41 layers", than: containerds, atMost: 0.45, floor: 1.3},
 	{aim: "Memory of all runtime processes, %d pods: ≤ 0.35 of containerd", family: "density", measure: "memory of all runtime processes", many: true, than: containerds, atMost: 0.35},
-	{aim: "the same: below CRI-O", family: "density", measure: "memory of all runtime processes", many: true, atMost: 1},
+	{aim: "the same with %d pods: below CRI-O", family: "density", measure: "memory of all runtime processes", many: true, atMost: 1},
 	{aim: "Daemon memory without pods: ≤ 0.6", family: "density", measure: "daemon memory, without pods", atMost: 0.6},
 	{aim: "Daemon memory with %d pods: ≤ 0.6", family: "density", measure: "daemon memory", many: true, atMost: 0.6},
 	{aim: "Idle CPU with %d pods: ≤ 1 ms per second", family: "density", measure: "idle CPU", many: true, than: nobody, atMost: 1},
