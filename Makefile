@@ -24,7 +24,7 @@ export CRIRUNTIME_CACHE := $(CACHE)
 # its sandbox container.
 BUILD_ADAPTER := CGO_ENABLED=0 $(GO) build -buildvcs=false -trimpath -tags netgo,osusergo,no_grpc -ldflags '-s -w'
 
-.PHONY: build shim checkpoint install uninstall deps tools unit kernel-test critest critest-thrice test e2e e2e-conformance gvisor demo bench fmt clean help
+.PHONY: build shim checkpoint install uninstall deps tools unit kernel-test critest critest-thrice test e2e e2e-conformance gvisor vm demo bench fmt clean help
 .DEFAULT_GOAL := build
 
 build: shim checkpoint ## build bin/criruntime, bin/criruntime-shim, -adapter and -checkpoint
@@ -104,6 +104,9 @@ e2e-conformance: e2e ## the node part of Kubernetes' own e2e suite (root; ARGS=-
 gvisor: deps tools build ## pods in gVisor (root; builds it, two minutes of a processor)
 	@test/tools/gvisor.sh $(CACHE)
 	@$(GO) run -buildvcs=false ./test/run gvisor
+
+vm: deps tools build ## the kernel tests of oci in a machine with cgroup v2 and AppArmor (root; needs qemu-system-x86 and cpio)
+	@CACHE=$(CACHE) test/vm/run.sh $(ARGS)
 
 demo: deps tools build ## a web server pod from nothing, with every step shown (root)
 	@$(GO) run -buildvcs=false ./test/demo

@@ -1,7 +1,8 @@
 #!/bin/sh
 # run.sh runs the kernel tests of oci/ in a virtual machine that has Debian's
-# kernel and cgroup v2 alone, for machines that are set up otherwise. It needs
-# qemu-system-x86, cpio and apt; without KVM it takes some minutes.
+# kernel, cgroup v2 alone, AppArmor, huge pages and, at the end, systemd, for
+# machines that are set up otherwise. It needs qemu-system-x86, cpio and apt; without
+# KVM it takes ten minutes.
 #
 #   test/vm/run.sh [a pattern of tests]      CACHE: where downloads stay
 set -eu
@@ -23,6 +24,9 @@ fetch() {
 kernel=$(apt-cache depends linux-image-cloud-amd64 | sed -n 's/ *Depends: \(linux-image.*\)/\1/p' | head -n 1)
 fetch "$kernel"
 fetch busybox-static
+fetch apparmor
+fetch systemd
+fetch libsystemd-shared
 
 echo "==> building the tests"
 root=$work/root
@@ -31,9 +35,16 @@ make -s shim SHIM="$root/tests/criruntime-shim"
 make -s checkpoint CHECKPOINT="$root/tests/criruntime-checkpoint"
 # CRIU as "make tools" builds it, with the libraries that it needs.
 install "${CACHE:-$PWD/.cache}/tools/criu" "$root/bin/criu"
-for library in $(ldd "$root/bin/criu" | grep -o '/[^ ]*'); do
+install "$cache/apparmor/sbin/apparmor_parser" "$root/bin/apparmor_parser"
+install -D "$cache/systemd/lib/systemd/systemd" "$root/lib/systemd/systemd"
+mkdir -p "$root/usr"
+cp -r "$cache/libsystemd-shared/usr/lib" "$root/usr/lib"
+export LD_LIBRARY_PATH="$cache/libsystemd-shared/usr/lib/x86_64-linux-gnu/systemd"
+for library in $(ldd "$root/bin/criu" "$root/bin/apparmor_parser" "$root/lib/systemd/systemd" |
+	awk '$3 ~ "^/(lib|usr)" { print $3 } $1 ~ "^/lib64" { print $1 }'); do
 	install -D "$library" "$root$library"
 done
+unset LD_LIBRARY_PATH
 tags=seccomp,kernel
 for package in ${PACKAGES:-oci oci/cgroup oci/namespace oci/host}; do
 	mkdir -p "$root/tests/$package"
@@ -48,7 +59,7 @@ ln -s busybox "$root/bin/sh"
 (cd "$root" && find . | cpio -o -H newc --quiet | gzip -1) >"$work/initrd"
 
 echo "==> booting $kernel"
-timeout "${TIMEOUT:-900}" qemu-system-x86_64 -accel "${ACCEL:-tcg}" -cpu max -smp 2 -m 2048 \
+timeout "${TIMEOUT:-1800}" qemu-system-x86_64 -accel "${ACCEL:-tcg}" -cpu max -smp 2 -m 2048 \
 	-nodefaults -nographic -no-reboot -serial stdio -kernel "$cache/$kernel/boot/vmlinuz-${kernel#linux-image-}" \
-	-initrd "$work/initrd" -append "console=ttyS0 quiet panic=-1 cgroup_no_v1=all" </dev/null | tee "$work/console"
+	-initrd "$work/initrd" -append "console=ttyS0 quiet panic=-1 cgroup_no_v1=all apparmor=1 security=apparmor hugepages=16" </dev/null | tee "$work/console"
 grep -q '^all tests passed' "$work/console"
