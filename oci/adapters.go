@@ -35,6 +35,15 @@ type Runtime struct {
 	ConfigType string `json:"configType,omitempty"`
 }
 
+// arguments tell an adapter's program of the runtime.
+func (r *Runtime) arguments() ([]string, error) {
+	text, err := json.Marshal(r)
+	if err != nil {
+		return nil, fmt.Errorf("cannot describe the runtime %s: %w", r.Shim, err)
+	}
+	return []string{"-runtime", string(text)}, nil
+}
+
 // Adapters are the handlers whose pods are run by other runtimes' shims. Each
 // pod has a criruntime-adapter, which this package launches like its own shim.
 type Adapters struct {
@@ -86,13 +95,13 @@ func makeSandboxRootfs(dir, program string) error {
 // Handler is the handler of one runtime, whose shim is asked what pods can have
 // of it. One that cannot say is not an error: they have less.
 func (a *Adapters) Handler(ctx context.Context, r Runtime) (Handler, error) {
-	text, err := json.Marshal(r)
+	args, err := r.arguments()
 	if err != nil {
-		return nil, fmt.Errorf("cannot describe the runtime %s: %w", r.Shim, err)
+		return nil, err
 	}
 	l := *a.launcher
-	l.args = []string{"-runtime", string(text)}
-	h := &adapted{Launcher: &l, runtime: r, rootfs: a.rootfs}
+	l.args = args
+	h := &adapted{Launcher: &l, runtime: r, traits: Traits{SandboxRootfs: a.rootfs}}
 	h.learn(ctx)
 	return h, nil
 }
@@ -101,10 +110,9 @@ func (a *Adapters) Handler(ctx context.Context, r Runtime) (Handler, error) {
 type adapted struct {
 	*Launcher
 	runtime Runtime
-	rootfs  string
 
-	mu  sync.Mutex
-	can Abilities
+	mu     sync.Mutex
+	traits Traits
 	// late says that the runtime gave no answer in time and is to be asked again
 	// when its traits are needed, but not before next.
 	late bool
@@ -120,7 +128,7 @@ func (h *adapted) Traits() Traits {
 		h.late = false
 		go h.learn(context.Background())
 	}
-	return Traits{SandboxRootfs: h.rootfs, UserNamespaces: h.can.UserNamespaces, RecursiveReadOnly: h.can.RecursiveReadOnly}
+	return h.traits
 }
 
 // learn asks the runtime what it can do.
@@ -131,7 +139,8 @@ func (h *adapted) learn(ctx context.Context) {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.can, h.late, h.next = can, errors.Is(err, context.DeadlineExceeded), time.Now().Add(askAgain)
+	h.traits.UserNamespaces, h.traits.RecursiveReadOnly = can.UserNamespaces, can.RecursiveReadOnly
+	h.late, h.next = errors.Is(err, context.DeadlineExceeded), time.Now().Add(askAgain)
 }
 
 // Abilities are what pods can have of another runtime.
@@ -142,11 +151,11 @@ type Abilities struct{ UserNamespaces, RecursiveReadOnly bool }
 func AskRuntime(ctx context.Context, adapter string, r Runtime) (Abilities, error) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	text, err := json.Marshal(r)
+	args, err := r.arguments()
 	if err != nil {
-		return Abilities{}, fmt.Errorf("cannot describe the runtime %s: %w", r.Shim, err)
+		return Abilities{}, err
 	}
-	cmd := exec.CommandContext(ctx, adapter, "-runtime", string(text), "-features")
+	cmd := exec.CommandContext(ctx, adapter, append(args, "-features")...)
 	cmd.Env = shimEnv
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }

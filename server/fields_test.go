@@ -336,24 +336,13 @@ func leaves(d protoreflect.MessageDescriptor, prefix string) []string {
 }
 
 // eachLeaf visits the fields that are set below a message, and that are not
-// messages themselves.
+// messages themselves. Paths have no places in lists.
 func eachLeaf(m protoreflect.Message, prefix string, visit func(path string, m protoreflect.Message, fd protoreflect.FieldDescriptor)) {
-	fields := m.Descriptor().Fields()
-	for i := range fields.Len() {
-		fd := fields.Get(i)
-		path := strings.TrimPrefix(prefix+"."+string(fd.Name()), ".")
-		switch {
-		case !m.Has(fd):
-		case fd.Message() == nil || fd.IsMap():
-			visit(path, m, fd)
-		case fd.IsList():
-			for j := range m.Get(fd).List().Len() {
-				eachLeaf(m.Get(fd).List().Get(j).Message(), path, visit)
-			}
-		default:
-			eachLeaf(m.Get(fd).Message(), path, visit)
+	eachField(m, prefix, func(path string, m protoreflect.Message, fd protoreflect.FieldDescriptor) {
+		if m.Has(fd) && (fd.Message() == nil || fd.IsMap()) {
+			visit(plain(path), m, fd)
 		}
-	}
+	})
 }
 
 // longLists are the lists that have a bound, and one more element than that.

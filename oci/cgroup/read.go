@@ -41,11 +41,16 @@ func CountTasks(path string) uint64 {
 }
 
 func (h *hierarchy) tasks(path string) uint64 {
+	tree := h.unified
+	if !h.isV2() {
+		tree = h.v1["pids"]
+	}
+	if tree == "" {
+		return 0
+	}
 	f := takeFiles()
 	defer f.release()
-	if f.dir = h.unified + path; !h.isV2() {
-		f.dir = h.v1["pids"] + path
-	}
+	f.dir = tree + path
 	return f.value("pids.current")
 }
 

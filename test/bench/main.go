@@ -20,6 +20,7 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/criruntime/criruntime/test/harness"
 )
@@ -162,6 +163,9 @@ func run(ctx context.Context, o options) (err error) {
 	return errors.Join(err, b.report())
 }
 
+// emptyTimeout is how long the runtimes may take to remove all pods of a family.
+const emptyTimeout = 10 * time.Minute
+
 // measure runs the families. One that fails does not stop the others.
 func (b *bench) measure(ctx context.Context) error {
 	var errs []error
@@ -173,13 +177,16 @@ func (b *bench) measure(ctx context.Context) error {
 		if err := f.run(ctx, b); err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", f.name, err))
 		}
-		if ctx.Err() != nil {
-			break
-		}
+		// After an interruption too: the packet filter rules of pods outlive them.
+		done, cancel := context.WithTimeout(context.WithoutCancel(ctx), emptyTimeout)
 		for _, n := range b.nodes {
-			if err := n.empty(ctx); err != nil {
+			if err := n.empty(done); err != nil {
 				errs = append(errs, fmt.Errorf("%s: cannot remove the pods of %s: %w", n.name, f.name, err))
 			}
+		}
+		cancel()
+		if ctx.Err() != nil {
+			break
 		}
 	}
 	return errors.Join(errs...)
