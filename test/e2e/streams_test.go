@@ -201,8 +201,8 @@ func TestKubectlAttachSpeaksToTheContainersProcess(t *testing.T) {
 
 func TestKubectlPortForwardReachesThePod(t *testing.T) {
 	u := begin(t)
-	u.apply(web("web"))
-	u.ready("web")
+	u.apply(web("web", "readinessProbe: {httpGet: {path: /, port: 80}, periodSeconds: 1}"))
+	u.ready("web") // and the server listens
 	ctx, cancel := context.WithTimeout(u.ctx, patience)
 	defer cancel()
 	cmd := u.command(ctx, "port-forward", "pod/web", ":80")
