@@ -79,7 +79,7 @@ func TestLifecycleHooksRunAroundTheContainersLife(t *testing.T) {
 	u.apply(pod("hooks", `terminationGracePeriodSeconds: 60
 volumes: [{name: host, hostPath: {path: `+t.TempDir()+`}}]
 containers:
-- `+shell("main", "trap 'echo term >> /host/log; exit 0' TERM; while true; do sleep 0.1; done",
+- `+trapping("main", "TERM", "echo term >> /host/log; exit 0",
 		"volumeMounts: [{name: host, mountPath: /host}]",
 		"lifecycle: {postStart: {exec: {command: [sh, -c, 'echo post >> /host/log']}}, preStop: {exec: {command: [sh, -c, 'echo pre >> /host/log; sleep 2']}}}")+`
 `))
@@ -95,7 +95,7 @@ containers:
 
 func TestAContainerIsKilledWhenItsGraceIsOver(t *testing.T) {
 	u := begin(t)
-	u.apply(pod("stubborn", "terminationGracePeriodSeconds: 3\ncontainers: ["+shell("main", "trap '' TERM; while true; do sleep 1; done")+"]"))
+	u.apply(pod("stubborn", "terminationGracePeriodSeconds: 3\ncontainers: ["+trapping("main", "TERM", "")+"]"))
 	u.ready("stubborn")
 	began := time.Now()
 	u.delete("stubborn")
@@ -118,7 +118,7 @@ func TestAPreStopHookThatHangsEndsWithTheGrace(t *testing.T) {
 
 func TestAForcedDeletionIsAtOnce(t *testing.T) {
 	u := begin(t)
-	u.apply(pod("forced", "terminationGracePeriodSeconds: 100\ncontainers: ["+shell("main", "trap '' TERM; while true; do sleep 1; done")+"]"))
+	u.apply(pod("forced", "terminationGracePeriodSeconds: 100\ncontainers: ["+trapping("main", "TERM", "")+"]"))
 	u.ready("forced")
 	u.delete("forced", "--grace-period=0", "--force")
 }
@@ -142,7 +142,7 @@ func TestTheStopSignalOfAContainerIsSent(t *testing.T) {
 os: {name: linux}
 volumes: [{name: host, hostPath: {path: `+dir+`}}]
 containers:
-- `+shell("main", "trap 'echo usr1 > /host/log; exit 0' USR1; while true; do sleep 0.1; done",
+- `+trapping("main", "USR1", "echo usr1 > /host/log; exit 0",
 		"volumeMounts: [{name: host, mountPath: /host}]", "lifecycle: {stopSignal: SIGUSR1}")+"\n"))
 	u.ready("signal")
 	u.delete("signal")

@@ -165,6 +165,14 @@ func shell(name, script string, more ...string) string {
 	return "{" + strings.Join(fields, ", ") + "}"
 }
 
+// trapping is a shell container that acts on a signal and waits for it. It is
+// Ready once its trap is set: until then process 1 ignores the signal, on a busy
+// node for a good while after the container's start.
+func trapping(name, signal, action string, more ...string) string {
+	return shell(name, fmt.Sprintf("trap '%s' %s; touch /tmp/trapped; while true; do sleep 0.1; done", action, signal),
+		append([]string{"readinessProbe: {exec: {command: [test, -e, /tmp/trapped]}, periodSeconds: 1}"}, more...)...)
+}
+
 // indent puts spaces before each line.
 func indent(text string, by int) string {
 	space := strings.Repeat(" ", by)

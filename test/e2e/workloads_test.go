@@ -119,8 +119,8 @@ func TestInitContainersRunInOrderBeforeTheOthers(t *testing.T) {
 func TestASidecarOutlivesTheContainerItServes(t *testing.T) {
 	u := begin(t)
 	u.apply(pod("sidecar", "restartPolicy: Never\ninitContainers:\n- "+
-		shell("side", "touch /tmp/up; trap 'echo sidecar ends; exit 0' TERM; while true; do sleep 0.1; done", "restartPolicy: Always",
-			"startupProbe: {exec: {command: [test, -e, /tmp/up]}, periodSeconds: 1}")+
+		trapping("side", "TERM", "echo sidecar ends; exit 0", "restartPolicy: Always",
+			"startupProbe: {exec: {command: [test, -e, /tmp/trapped]}, periodSeconds: 1}")+
 		"\nterminationGracePeriodSeconds: 10\ncontainers: ["+shell("main", "sleep 1; echo main ends")+"]"))
 	p := u.ended("sidecar", "Succeeded")
 	side, main := container(p, "side").State.Terminated, container(p, "main").State.Terminated
