@@ -15,34 +15,65 @@ import (
 // largest, io.stat on a machine with very many disks, stays well below it.
 const maxFile = 1 << 20
 
-// files reads the small files of one group. It remembers the first failure,
-// which its user asks for once at the end, and it keeps its buffer. A file that
-// does not exist is not a failure: its content is empty.
+// files reads the small files of the group that was entered last. It remembers
+// the first failure, which its user asks for once at the end, and it keeps its
+// buffer. A file that does not exist is not a failure: its content is empty.
 type files struct {
 	dir string
+	fd  int // of dir, nowhere if there is none
 	buf []byte
 	err error
 	// usage leaves out the details.
 	usage bool
 }
 
-var filesPool = sync.Pool{New: func() any { return &files{buf: make([]byte, 8<<10)} }}
+const nowhere = -1
+
+var filesPool = sync.Pool{New: func() any { return &files{fd: nowhere, buf: make([]byte, 8<<10)} }}
 
 // takeFiles returns a reader that has to be given back with release.
 func takeFiles() *files { return filesPool.Get().(*files) }
 
 func (f *files) release() {
-	f.dir, f.err, f.usage = "", nil, false
+	f.leave()
+	f.err, f.usage = nil, false
 	filesPool.Put(f)
+}
+
+// enter goes to a group in a tree of the hierarchy and says whether it is there;
+// "" is a tree that is not mounted. The directory is opened, since of what a file
+// of a few bytes costs half is the way to it.
+func (f *files) enter(tree, path string) bool {
+	f.leave()
+	if tree == "" || f.err != nil {
+		return false
+	}
+	dir := tree + path
+	fd, err := ignoringEINTR(func() (int, error) {
+		return unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	})
+	if err == nil {
+		f.dir, f.fd = dir, fd
+	} else if !gone(err) {
+		f.err = fmt.Errorf("cannot open %s: %w", dir, err)
+	}
+	return err == nil
+}
+
+func (f *files) leave() {
+	if f.fd != nowhere {
+		unix.Close(f.fd)
+	}
+	f.dir, f.fd = "", nowhere
 }
 
 // read returns a file's content, valid until the next call, and nil if there is
 // no such file.
 func (f *files) read(name string) []byte {
-	if f.dir == "" || f.err != nil {
+	if f.fd == nowhere || f.err != nil {
 		return nil
 	}
-	n, err := f.readInto(f.dir + "/" + name)
+	n, err := f.readInto(name)
 	switch {
 	case err == unix.ENOENT || err == unix.ENODEV || err == unix.EOPNOTSUPP:
 		// No such controller here; or the group has just been removed; or
@@ -65,9 +96,9 @@ func (f *files) detail(name string) []byte {
 
 // readInto avoids os.File: with tens of reads for each of a hundred containers
 // its bookkeeping would cost more than the reads.
-func (f *files) readInto(path string) (n int, err error) {
+func (f *files) readInto(name string) (n int, err error) {
 	fd, err := ignoringEINTR(func() (int, error) {
-		return unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		return unix.Openat(f.fd, name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	})
 	if err != nil {
 		return 0, err

@@ -30,17 +30,13 @@ func ReadHugepages(path string) ([]Hugepages, error) {
 }
 
 func (h *hierarchy) hugepages(path string, sizes []string) ([]Hugepages, error) {
-	dir, usage := h.unified+path, ".current"
+	tree, usage := h.unified, ".current"
 	if !h.isV2() {
-		tree, ok := h.v1["hugetlb"]
-		if !ok {
-			return nil, nil
-		}
-		dir, usage = tree+path, ".usage_in_bytes"
+		tree, usage = h.v1["hugetlb"], ".usage_in_bytes"
 	}
 	f := takeFiles()
 	defer f.release()
-	f.dir = dir
+	f.enter(tree, path)
 	var all []Hugepages
 	for _, size := range sizes {
 		n, ok := f.optional("hugetlb." + size + usage)

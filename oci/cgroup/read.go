@@ -45,12 +45,9 @@ func (h *hierarchy) tasks(path string) uint64 {
 	if !h.isV2() {
 		tree = h.v1["pids"]
 	}
-	if tree == "" {
-		return 0
-	}
 	f := takeFiles()
 	defer f.release()
-	f.dir = tree + path
+	f.enter(tree, path)
 	return f.value("pids.current")
 }
 
@@ -60,7 +57,7 @@ func (h *hierarchy) read(path string, usage bool) (*Stats, error) {
 	f.usage = usage
 	s := &Stats{At: time.Now()}
 	if h.isV2() {
-		f.dir = h.unified + path
+		f.enter(h.unified, path)
 		readV2(f, s)
 	} else {
 		h.readV1(f, path, s)

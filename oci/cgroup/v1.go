@@ -10,29 +10,24 @@ const clockTick = 1e9 / 100
 // the unified hierarchy that a hybrid machine has beside them.
 // https://docs.kernel.org/admin-guide/cgroup-v1/index.html describes the files.
 func (h *hierarchy) readV1(f *files, path string, s *Stats) {
-	enter := func(tree string) bool {
-		f.dir = ""
-		if tree != "" {
-			f.dir = tree + path
-		}
-		return f.dir != ""
-	}
-	if enter(h.v1["cpuacct"]) {
+	if f.enter(h.v1["cpuacct"], path) {
 		s.CPU = cpuacctV1(f)
 	}
-	if enter(h.v1["cpu"]) && s.CPU != nil {
+	if !f.usage && s.CPU != nil && f.enter(h.v1["cpu"], path) {
 		throttlingV1(f, s.CPU)
 	}
-	if enter(h.v1["memory"]) {
+	if f.enter(h.v1["memory"], path) {
 		s.Memory = memoryV1(f)
 	}
-	if !f.usage && enter(h.v1["pids"]) {
+	if !f.usage && f.enter(h.v1["pids"], path) {
 		s.Pids = pids(f)
 	}
-	if enter(h.v1["blkio"]) {
+	if f.usage && h.v1["blkio"] != "" {
+		s.IO = &IO{} // for its pressure
+	} else if f.enter(h.v1["blkio"], path) {
 		s.IO = blkioV1(f)
 	}
-	if !enter(h.unified) {
+	if !f.enter(h.unified, path) {
 		return
 	}
 	if s.CPU != nil {
@@ -64,7 +59,7 @@ func cpuacctV1(f *files) *CPU {
 }
 
 func throttlingV1(f *files, c *CPU) {
-	pairs(f.detail("cpu.stat"), func(key []byte, n uint64) {
+	pairs(f.read("cpu.stat"), func(key []byte, n uint64) {
 		switch string(key) {
 		case "nr_periods":
 			c.Periods = n
@@ -121,9 +116,6 @@ func memoryV1(f *files) *Memory {
 
 // blkioV1 reads the throttling layer's counters, which every device has.
 func blkioV1(f *files) *IO {
-	if f.usage {
-		return &IO{}
-	}
 	body := f.read("blkio.throttle.io_service_bytes_recursive")
 	if body == nil {
 		return nil
