@@ -32,6 +32,7 @@ type Config struct {
 	Root       string     `toml:"root"`
 	State      string     `toml:"state"`
 	API        API        `toml:"api"`
+	TLS        TLS        `toml:"tls"`
 	Log        Log        `toml:"log"`
 	Runtime    Runtime    `toml:"runtime"`
 	Containers Containers `toml:"containers"`
@@ -52,6 +53,13 @@ type API struct {
 	StreamingIdleTimeout time.Duration `toml:"streaming_idle_timeout"`
 	StreamingCert        string        `toml:"streaming_cert"`
 	StreamingKey         string        `toml:"streaming_key"`
+	StreamingClientCA    string        `toml:"streaming_client_ca"`
+}
+
+// TLS is what connections have to have where there is TLS.
+type TLS struct {
+	MinVersion   string   `toml:"min_version"`
+	CipherSuites []string `toml:"cipher_suites"`
 }
 
 // Log is what is logged and how.

@@ -235,6 +235,17 @@ func TestEveryRuleOfValidation(t *testing.T) {
 		{func(c *Config) { c.Metrics.Listen = "9090" }, `metrics.listen: must be "host:port", not "9090"`},
 		{func(c *Config) { c.NRI.Socket = "" }, `nri.socket: must be an absolute path, not ""`},
 		{func(c *Config) { c.API.StreamingCert = "/c" }, "api.streaming_key: must be set together with api.streaming_cert"},
+		{func(c *Config) { c.API.StreamingClientCA = "/c" }, "api.streaming_client_ca: needs api.streaming_cert"},
+		{func(c *Config) { c.API.StreamingCert, c.API.StreamingKey, c.API.StreamingClientCA = "/c", "/k", "/a" }, ""},
+		{func(c *Config) { c.TLS.MinVersion = "1.2" }, `tls.min_version: must be one of VersionTLS12, VersionTLS13, not "1.2"`},
+		{func(c *Config) { c.TLS.MinVersion = "VersionTLS13" }, ""},
+		{func(c *Config) { c.TLS.CipherSuites = []string{"TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256"} }, ""},
+		{func(c *Config) {
+			c.TLS.MinVersion, c.TLS.CipherSuites = "VersionTLS13", []string{"TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256"}
+		}, "tls.cipher_suites: cannot be set together with VersionTLS13, whose suites are not to choose"},
+		{func(c *Config) { c.TLS.CipherSuites = []string{"TLS_RSA_WITH_RC4_128_SHA", "TLS_AES_128_GCM_SHA256"} },
+			`tls.cipher_suites: "TLS_RSA_WITH_RC4_128_SHA" is not a secure cipher suite of TLS 1.2` + "\n" +
+				`tls.cipher_suites: "TLS_AES_128_GCM_SHA256" is not a secure cipher suite of TLS 1.2`},
 		{func(c *Config) { c.Image.ParallelLayers = 0 }, "image.parallel_layers: must be from 1 to 64, not 0"},
 		{func(c *Config) { c.Image.StallTimeout = 0 }, "image.stall_timeout: must be at least 1s, not 0s"},
 		{func(c *Config) { c.NRI.Enable, c.NRI.Socket = false, "" }, ""},

@@ -34,9 +34,14 @@ func (c *Config) validate() []fault {
 	v.atLeast("api.streaming_idle_timeout", c.API.StreamingIdleTimeout, time.Second)
 	v.file("api.streaming_cert", c.API.StreamingCert)
 	v.file("api.streaming_key", c.API.StreamingKey)
+	v.file("api.streaming_client_ca", c.API.StreamingClientCA)
 	if (c.API.StreamingCert == "") != (c.API.StreamingKey == "") {
 		v.add("api.streaming_key", "must be set together with api.streaming_cert")
 	}
+	if c.API.StreamingClientCA != "" && c.API.StreamingCert == "" {
+		v.add("api.streaming_client_ca", "needs api.streaming_cert")
+	}
+	c.TLS.validate(v)
 	v.oneOf("log.level", c.Log.Level, "trace", "debug", "info", "warning", "error")
 	v.oneOf("log.format", c.Log.Format, "text", "json")
 	v.oneOf("runtime.cgroup_driver", c.Runtime.CgroupDriver, "auto", "cgroupfs", "systemd")

@@ -286,8 +286,7 @@ func (d *parts) openServer(context.Context) error {
 		Streaming: stream.Options{
 			Address:     d.conf.API.Streaming,
 			IdleTimeout: d.conf.API.StreamingIdleTimeout,
-			CertFile:    d.conf.API.StreamingCert,
-			KeyFile:     d.conf.API.StreamingKey,
+			TLS:         streamingTLS(d.conf),
 		},
 		Observe: d.metrics.request,
 		Log:     logrus.WithField("part", "server"),

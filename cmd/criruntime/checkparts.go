@@ -14,6 +14,7 @@ import (
 
 	"github.com/criruntime/criruntime/conf"
 	"github.com/criruntime/criruntime/network"
+	"github.com/criruntime/criruntime/server/certificate"
 )
 
 func checkShim(c *conf.Config) []finding {
@@ -30,6 +31,17 @@ func checkPolicy(c *conf.Config) []finding {
 		return []finding{{fail, "containers", err.Error(), "correct the key, or what it names"}}
 	}
 	return nil
+}
+
+// checkTLS refuses what servers would not start with.
+func checkTLS(c *conf.Config) []finding {
+	var out []finding
+	for key, o := range map[string]certificate.Options{"api.streaming_cert": streamingTLS(c)} {
+		if _, err := certificate.Server(o); err != nil {
+			out = append(out, finding{fail, key, err.Error(), "correct the paths or the files"})
+		}
+	}
+	return out
 }
 
 // checkNetwork asks what a daemon with this configuration would answer to the
@@ -95,7 +107,6 @@ func checkFiles(c *conf.Config) []finding {
 	for key, path := range map[string]string{
 		"image.registries_conf": c.Image.RegistriesConf, "image.policy": c.Image.Policy, "image.policy_dir": c.Image.PolicyDir, "image.decryption_keys": c.Image.DecryptionKeys, "image.registries_dir": c.Image.RegistriesDir, "network.template": c.Network.Template,
 		"containers.blockio_config": c.Containers.BlockIOConfig, "containers.rdt_config": c.Containers.RDTConfig,
-		"api.streaming_cert": c.API.StreamingCert, "api.streaming_key": c.API.StreamingKey,
 	} {
 		if path == "" {
 			continue
