@@ -136,7 +136,10 @@ type Network struct {
 
 // Metrics is where Prometheus asks.
 type Metrics struct {
-	Listen string `toml:"listen"`
+	Listen   string `toml:"listen"`
+	Cert     string `toml:"cert"`
+	Key      string `toml:"key"`
+	ClientCA string `toml:"client_ca"`
 }
 
 // Tracing is where the spans of requests go.

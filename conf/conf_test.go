@@ -237,6 +237,8 @@ func TestEveryRuleOfValidation(t *testing.T) {
 		{func(c *Config) { c.API.StreamingCert = "/c" }, "api.streaming_key: must be set together with api.streaming_cert"},
 		{func(c *Config) { c.API.StreamingClientCA = "/c" }, "api.streaming_client_ca: needs api.streaming_cert"},
 		{func(c *Config) { c.API.StreamingCert, c.API.StreamingKey, c.API.StreamingClientCA = "/c", "/k", "/a" }, ""},
+		{func(c *Config) { c.Metrics.Key, c.Metrics.ClientCA = "/k", "a" }, "metrics.client_ca: must be an absolute path or empty, not \"a\"\n" +
+			"metrics.key: must be set together with metrics.cert\nmetrics.client_ca: needs metrics.cert"},
 		{func(c *Config) { c.TLS.MinVersion = "1.2" }, `tls.min_version: must be one of VersionTLS12, VersionTLS13, not "1.2"`},
 		{func(c *Config) { c.TLS.MinVersion = "VersionTLS13" }, ""},
 		{func(c *Config) { c.TLS.CipherSuites = []string{"TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256"} }, ""},

@@ -20,6 +20,19 @@ func (t *TLS) validate(v *validator) {
 	}
 }
 
+// certificate accepts "" for no TLS.
+func (v *validator) certificate(prefix, cert, key, clientCA string) {
+	v.file(prefix+"cert", cert)
+	v.file(prefix+"key", key)
+	v.file(prefix+"client_ca", clientCA)
+	if (cert == "") != (key == "") {
+		v.add(prefix+"key", "must be set together with %scert", prefix)
+	}
+	if clientCA != "" && cert == "" {
+		v.add(prefix+"client_ca", "needs %scert", prefix)
+	}
+}
+
 // Version is what crypto/tls calls the oldest version.
 func (t *TLS) Version() uint16 { return versions[t.MinVersion] }
 

@@ -32,15 +32,7 @@ func (c *Config) validate() []fault {
 	v.socket("api.listen", c.API.Listen)
 	v.address("api.streaming", c.API.Streaming)
 	v.atLeast("api.streaming_idle_timeout", c.API.StreamingIdleTimeout, time.Second)
-	v.file("api.streaming_cert", c.API.StreamingCert)
-	v.file("api.streaming_key", c.API.StreamingKey)
-	v.file("api.streaming_client_ca", c.API.StreamingClientCA)
-	if (c.API.StreamingCert == "") != (c.API.StreamingKey == "") {
-		v.add("api.streaming_key", "must be set together with api.streaming_cert")
-	}
-	if c.API.StreamingClientCA != "" && c.API.StreamingCert == "" {
-		v.add("api.streaming_client_ca", "needs api.streaming_cert")
-	}
+	v.certificate("api.streaming_", c.API.StreamingCert, c.API.StreamingKey, c.API.StreamingClientCA)
 	c.TLS.validate(v)
 	v.oneOf("log.level", c.Log.Level, "trace", "debug", "info", "warning", "error")
 	v.oneOf("log.format", c.Log.Format, "text", "json")
@@ -95,6 +87,7 @@ func (c *Config) validate() []fault {
 	if c.Metrics.Listen != "" {
 		v.address("metrics.listen", c.Metrics.Listen)
 	}
+	v.certificate("metrics.", c.Metrics.Cert, c.Metrics.Key, c.Metrics.ClientCA)
 	c.Tracing.validate(v)
 	if p := c.Checkpoint.Criu; filepath.Base(p) != "criu" || p != "criu" && !filepath.IsAbs(p) {
 		v.add("checkpoint.criu", "must be \"criu\" or an absolute path that ends in it, not %q", p)

@@ -325,7 +325,7 @@ func (d *parts) openMetrics(ctx context.Context) error {
 		return nil
 	}
 	d.metrics.registry.MustRegister(census{d.pods})
-	return d.metrics.serve(ctx, d.conf.Metrics.Listen)
+	return d.metrics.serve(ctx, d.conf.Metrics.Listen, metricsTLS(d.conf))
 }
 
 // info is what "crictl info" shows of the daemon.

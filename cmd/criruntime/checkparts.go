@@ -36,7 +36,7 @@ func checkPolicy(c *conf.Config) []finding {
 // checkTLS refuses what servers would not start with.
 func checkTLS(c *conf.Config) []finding {
 	var out []finding
-	for key, o := range map[string]certificate.Options{"api.streaming_cert": streamingTLS(c)} {
+	for key, o := range map[string]certificate.Options{"api.streaming_cert": streamingTLS(c), "metrics.cert": metricsTLS(c)} {
 		if _, err := certificate.Server(o); err != nil {
 			out = append(out, finding{fail, key, err.Error(), "correct the paths or the files"})
 		}
