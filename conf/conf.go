@@ -96,6 +96,7 @@ type Containers struct {
 	BlockIOConfig                      string   `toml:"blockio_config"`
 	RDTConfig                          string   `toml:"rdt_config"`
 	PidsLimit                          int      `toml:"pids_limit"`
+	MaxLogLine                         int      `toml:"max_log_line"`
 	DeviceOwnershipFromSecurityContext bool     `toml:"device_ownership_from_security_context"`
 	PrivilegedWithoutHostDevices       []string `toml:"privileged_without_host_devices"`
 	ExecCPUAffinity                    string   `toml:"exec_cpu_affinity"`

@@ -264,6 +264,8 @@ func TestEveryRuleOfValidation(t *testing.T) {
 		{func(c *Config) { c.Containers.BlockIOConfig, c.Containers.RDTConfig = "a", "b" }, `containers.blockio_config: must be an absolute path or empty, not "a"` + "\n" +
 			`containers.rdt_config: must be an absolute path or empty, not "b"`},
 		{func(c *Config) { c.Containers.PidsLimit = -1 }, "containers.pids_limit: must be 0 or more, not -1"},
+		{func(c *Config) { c.Containers.MaxLogLine = -1 }, "containers.max_log_line: must be from 1024 to 1048576, not -1"},
+		{func(c *Config) { c.Containers.MaxLogLine = 1<<20 + 1 }, "containers.max_log_line: must be from 1024 to 1048576, not 1048577"},
 		{func(c *Config) { c.Containers.ExecCPUAffinity = "last" }, `containers.exec_cpu_affinity: must be one of , first, not "last"`},
 		{func(c *Config) { c.Metrics.Listen = ":9090" }, ""},
 	} {

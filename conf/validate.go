@@ -120,6 +120,9 @@ func (c *Containers) validate(v *validator) {
 	if c.PidsLimit < 0 {
 		v.add("containers.pids_limit", "must be 0 or more, not %d", c.PidsLimit)
 	}
+	if c.MaxLogLine < 1<<10 || c.MaxLogLine > 1<<20 {
+		v.add("containers.max_log_line", "must be from 1024 to 1048576, not %d", c.MaxLogLine)
+	}
 	v.oneOf("containers.exec_cpu_affinity", c.ExecCPUAffinity, "", "first")
 }
 
