@@ -110,6 +110,7 @@ type Handler struct {
 	Root       string `toml:"root"`
 	Config     string `toml:"config"`
 	ConfigType string `toml:"config_type"`
+	CNIConfDir string `toml:"cni_conf_dir"`
 }
 
 // Image is how images are fetched.

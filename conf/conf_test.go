@@ -143,6 +143,7 @@ func TestHandlerFaults(t *testing.T) {
 		"[runtimes.a]\nshim = \"x\"\ntype = \"oci\"\n":                                     ":3: runtimes.a.type: must be one of shim-v2",
 		"[runtimes.a]\nshim = \"x\"\nconfig = \"/y\"\n":                                    "runtimes.a.config_type: must be set",
 		"[runtimes.a]\nshim = \"x\"\nconfig = \"/y\"\nconfig_type = \"z\"\nroot = \"/\"\n": "runtimes.a.config: cannot be set",
+		"[runtimes.a]\nshim = \"x\"\ncni_conf_dir = \"net.d\"\n":                           ":3: runtimes.a.cni_conf_dir: must be an absolute path",
 		"[runtimes.a]\nshin = \"x\"\n":                                                     ":2: runtimes.a.shin: unknown key; is runtimes.*.shim meant?",
 		"[runtimes]\na = 3\n":                                                              "runtimes.a: must be a table",
 		"[runtimes.default]\nshim = \"x\"\n":                                               "runtimes.default: must have another name",

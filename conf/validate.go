@@ -173,6 +173,9 @@ func (v *validator) handler(key string, h *Handler) {
 	}
 	v.file(key+".root", h.Root)
 	v.file(key+".config", h.Config)
+	if h.CNIConfDir != "" {
+		v.directory(key+".cni_conf_dir", h.CNIConfDir)
+	}
 	if (h.Config == "") != (h.ConfigType == "") {
 		v.add(key+".config_type", "must be set together with config")
 	}

@@ -146,6 +146,7 @@ func (d *parts) probe(context.Context) (err error) {
 func (d *parts) openNetwork(context.Context) (err error) {
 	d.network, err = network.New(network.Options{
 		ConfDir:       d.conf.Network.ConfDir,
+		ConfDirs:      networkDirs(d.conf),
 		BinDirs:       d.conf.Network.BinDirs,
 		CacheDir:      filepath.Join(d.conf.Root, "cni"),
 		Template:      d.conf.Network.Template,
@@ -157,6 +158,18 @@ func (d *parts) openNetwork(context.Context) (err error) {
 		d.onClose(d.network.Close)
 	}
 	return err
+}
+
+// networkDirs are the directories of CNI configuration of handlers that have their
+// own.
+func networkDirs(c *conf.Config) map[string]string {
+	dirs := map[string]string{}
+	for name, h := range c.Runtimes {
+		if h.CNIConfDir != "" {
+			dirs[name] = h.CNIConfDir
+		}
+	}
+	return dirs
 }
 
 func (d *parts) openImages(context.Context) (err error) {
