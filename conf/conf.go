@@ -72,6 +72,7 @@ type Log struct {
 type Runtime struct {
 	CgroupDriver   string `toml:"cgroup_driver"`
 	Shim           string `toml:"shim"`
+	ShimCPUs       string `toml:"shim_cpus"`
 	DefaultHandler string `toml:"default_handler"`
 	Adapter        string `toml:"adapter"`
 	Name           string `toml:"name"`

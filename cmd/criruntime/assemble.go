@@ -200,9 +200,13 @@ func (d *parts) openShims(context.Context) error {
 	if err != nil {
 		return err
 	}
+	cpus, err := shimCPUs(d.conf)
+	if err != nil {
+		return err
+	}
 	d.helper = filepath.Join(filepath.Dir(path), checkpointProgram)
 	shims, err := oci.NewLauncher(oci.LauncherOptions{
-		ShimPath: path, Observe: d.metrics.stage, Log: logrus.WithField("part", "oci"),
+		ShimPath: path, CPUs: cpus, Observe: d.metrics.stage, Log: logrus.WithField("part", "oci"),
 	})
 	if err == nil {
 		d.onClose(shims.Close)

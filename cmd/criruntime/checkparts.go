@@ -24,6 +24,9 @@ func checkShim(c *conf.Config) []finding {
 	if err != nil {
 		return []finding{{fail, "shim", err.Error(), "install criruntime-shim beside criruntime, or set runtime.shim"}}
 	}
+	if _, err := shimCPUs(c); err != nil {
+		return []finding{{fail, "shim", err.Error(), "correct the key: the daemon does not start with it"}}
+	}
 	return []finding{{ok, "shim", path, ""}}
 }
 
