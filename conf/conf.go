@@ -32,6 +32,7 @@ type Config struct {
 	Root       string     `toml:"root"`
 	State      string     `toml:"state"`
 	API        API        `toml:"api"`
+	TLS        TLS        `toml:"tls"`
 	Log        Log        `toml:"log"`
 	Runtime    Runtime    `toml:"runtime"`
 	Containers Containers `toml:"containers"`
@@ -52,6 +53,13 @@ type API struct {
 	StreamingIdleTimeout time.Duration `toml:"streaming_idle_timeout"`
 	StreamingCert        string        `toml:"streaming_cert"`
 	StreamingKey         string        `toml:"streaming_key"`
+	StreamingClientCA    string        `toml:"streaming_client_ca"`
+}
+
+// TLS is what connections have to have where there is TLS.
+type TLS struct {
+	MinVersion   string   `toml:"min_version"`
+	CipherSuites []string `toml:"cipher_suites"`
 }
 
 // Log is what is logged and how.
@@ -64,6 +72,7 @@ type Log struct {
 type Runtime struct {
 	CgroupDriver   string `toml:"cgroup_driver"`
 	Shim           string `toml:"shim"`
+	ShimCPUs       string `toml:"shim_cpus"`
 	DefaultHandler string `toml:"default_handler"`
 	Adapter        string `toml:"adapter"`
 	Name           string `toml:"name"`
@@ -88,6 +97,7 @@ type Containers struct {
 	BlockIOConfig                      string   `toml:"blockio_config"`
 	RDTConfig                          string   `toml:"rdt_config"`
 	PidsLimit                          int      `toml:"pids_limit"`
+	MaxLogLine                         int      `toml:"max_log_line"`
 	DeviceOwnershipFromSecurityContext bool     `toml:"device_ownership_from_security_context"`
 	PrivilegedWithoutHostDevices       []string `toml:"privileged_without_host_devices"`
 	ExecCPUAffinity                    string   `toml:"exec_cpu_affinity"`
@@ -101,6 +111,7 @@ type Handler struct {
 	Root       string `toml:"root"`
 	Config     string `toml:"config"`
 	ConfigType string `toml:"config_type"`
+	CNIConfDir string `toml:"cni_conf_dir"`
 }
 
 // Image is how images are fetched.
@@ -128,7 +139,10 @@ type Network struct {
 
 // Metrics is where Prometheus asks.
 type Metrics struct {
-	Listen string `toml:"listen"`
+	Listen   string `toml:"listen"`
+	Cert     string `toml:"cert"`
+	Key      string `toml:"key"`
+	ClientCA string `toml:"client_ca"`
 }
 
 // Tracing is where the spans of requests go.

@@ -143,6 +143,7 @@ func TestHandlerFaults(t *testing.T) {
 		"[runtimes.a]\nshim = \"x\"\ntype = \"oci\"\n":                                     ":3: runtimes.a.type: must be one of shim-v2",
 		"[runtimes.a]\nshim = \"x\"\nconfig = \"/y\"\n":                                    "runtimes.a.config_type: must be set",
 		"[runtimes.a]\nshim = \"x\"\nconfig = \"/y\"\nconfig_type = \"z\"\nroot = \"/\"\n": "runtimes.a.config: cannot be set",
+		"[runtimes.a]\nshim = \"x\"\ncni_conf_dir = \"net.d\"\n":                           ":3: runtimes.a.cni_conf_dir: must be an absolute path",
 		"[runtimes.a]\nshin = \"x\"\n":                                                     ":2: runtimes.a.shin: unknown key; is runtimes.*.shim meant?",
 		"[runtimes]\na = 3\n":                                                              "runtimes.a: must be a table",
 		"[runtimes.default]\nshim = \"x\"\n":                                               "runtimes.default: must have another name",
@@ -235,6 +236,19 @@ func TestEveryRuleOfValidation(t *testing.T) {
 		{func(c *Config) { c.Metrics.Listen = "9090" }, `metrics.listen: must be "host:port", not "9090"`},
 		{func(c *Config) { c.NRI.Socket = "" }, `nri.socket: must be an absolute path, not ""`},
 		{func(c *Config) { c.API.StreamingCert = "/c" }, "api.streaming_key: must be set together with api.streaming_cert"},
+		{func(c *Config) { c.API.StreamingClientCA = "/c" }, "api.streaming_client_ca: needs api.streaming_cert"},
+		{func(c *Config) { c.API.StreamingCert, c.API.StreamingKey, c.API.StreamingClientCA = "/c", "/k", "/a" }, ""},
+		{func(c *Config) { c.Metrics.Key, c.Metrics.ClientCA = "/k", "a" }, "metrics.client_ca: must be an absolute path or empty, not \"a\"\n" +
+			"metrics.key: must be set together with metrics.cert\nmetrics.client_ca: needs metrics.cert"},
+		{func(c *Config) { c.TLS.MinVersion = "1.2" }, `tls.min_version: must be one of VersionTLS12, VersionTLS13, not "1.2"`},
+		{func(c *Config) { c.TLS.MinVersion = "VersionTLS13" }, ""},
+		{func(c *Config) { c.TLS.CipherSuites = []string{"TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256"} }, ""},
+		{func(c *Config) {
+			c.TLS.MinVersion, c.TLS.CipherSuites = "VersionTLS13", []string{"TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256"}
+		}, "tls.cipher_suites: cannot be set together with VersionTLS13, whose suites are not to choose"},
+		{func(c *Config) { c.TLS.CipherSuites = []string{"TLS_RSA_WITH_RC4_128_SHA", "TLS_AES_128_GCM_SHA256"} },
+			`tls.cipher_suites: "TLS_RSA_WITH_RC4_128_SHA" is not a secure cipher suite of TLS 1.2` + "\n" +
+				`tls.cipher_suites: "TLS_AES_128_GCM_SHA256" is not a secure cipher suite of TLS 1.2`},
 		{func(c *Config) { c.Image.ParallelLayers = 0 }, "image.parallel_layers: must be from 1 to 64, not 0"},
 		{func(c *Config) { c.Image.StallTimeout = 0 }, "image.stall_timeout: must be at least 1s, not 0s"},
 		{func(c *Config) { c.NRI.Enable, c.NRI.Socket = false, "" }, ""},
@@ -251,6 +265,8 @@ func TestEveryRuleOfValidation(t *testing.T) {
 		{func(c *Config) { c.Containers.BlockIOConfig, c.Containers.RDTConfig = "a", "b" }, `containers.blockio_config: must be an absolute path or empty, not "a"` + "\n" +
 			`containers.rdt_config: must be an absolute path or empty, not "b"`},
 		{func(c *Config) { c.Containers.PidsLimit = -1 }, "containers.pids_limit: must be 0 or more, not -1"},
+		{func(c *Config) { c.Containers.MaxLogLine = -1 }, "containers.max_log_line: must be from 1024 to 1048576, not -1"},
+		{func(c *Config) { c.Containers.MaxLogLine = 1<<20 + 1 }, "containers.max_log_line: must be from 1024 to 1048576, not 1048577"},
 		{func(c *Config) { c.Containers.ExecCPUAffinity = "last" }, `containers.exec_cpu_affinity: must be one of , first, not "last"`},
 		{func(c *Config) { c.Metrics.Listen = ":9090" }, ""},
 	} {

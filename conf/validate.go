@@ -32,11 +32,8 @@ func (c *Config) validate() []fault {
 	v.socket("api.listen", c.API.Listen)
 	v.address("api.streaming", c.API.Streaming)
 	v.atLeast("api.streaming_idle_timeout", c.API.StreamingIdleTimeout, time.Second)
-	v.file("api.streaming_cert", c.API.StreamingCert)
-	v.file("api.streaming_key", c.API.StreamingKey)
-	if (c.API.StreamingCert == "") != (c.API.StreamingKey == "") {
-		v.add("api.streaming_key", "must be set together with api.streaming_cert")
-	}
+	v.certificate("api.streaming_", c.API.StreamingCert, c.API.StreamingKey, c.API.StreamingClientCA)
+	c.TLS.validate(v)
 	v.oneOf("log.level", c.Log.Level, "trace", "debug", "info", "warning", "error")
 	v.oneOf("log.format", c.Log.Format, "text", "json")
 	v.oneOf("runtime.cgroup_driver", c.Runtime.CgroupDriver, "auto", "cgroupfs", "systemd")
@@ -90,6 +87,7 @@ func (c *Config) validate() []fault {
 	if c.Metrics.Listen != "" {
 		v.address("metrics.listen", c.Metrics.Listen)
 	}
+	v.certificate("metrics.", c.Metrics.Cert, c.Metrics.Key, c.Metrics.ClientCA)
 	c.Tracing.validate(v)
 	if p := c.Checkpoint.Criu; filepath.Base(p) != "criu" || p != "criu" && !filepath.IsAbs(p) {
 		v.add("checkpoint.criu", "must be \"criu\" or an absolute path that ends in it, not %q", p)
@@ -121,6 +119,9 @@ func (c *Containers) validate(v *validator) {
 	v.file("containers.rdt_config", c.RDTConfig)
 	if c.PidsLimit < 0 {
 		v.add("containers.pids_limit", "must be 0 or more, not %d", c.PidsLimit)
+	}
+	if c.MaxLogLine < 1<<10 || c.MaxLogLine > 1<<20 {
+		v.add("containers.max_log_line", "must be from 1024 to 1048576, not %d", c.MaxLogLine)
 	}
 	v.oneOf("containers.exec_cpu_affinity", c.ExecCPUAffinity, "", "first")
 }
@@ -172,6 +173,9 @@ func (v *validator) handler(key string, h *Handler) {
 	}
 	v.file(key+".root", h.Root)
 	v.file(key+".config", h.Config)
+	if h.CNIConfDir != "" {
+		v.directory(key+".cni_conf_dir", h.CNIConfDir)
+	}
 	if (h.Config == "") != (h.ConfigType == "") {
 		v.add(key+".config_type", "must be set together with config")
 	}

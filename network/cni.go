@@ -5,8 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -25,8 +27,10 @@ const undoLimit = 20 * time.Second
 
 // Options say where CNI's files are.
 type Options struct {
-	// ConfDir holds the configuration; it may appear later.
-	ConfDir string
+	// ConfDir holds the configuration; it may appear later. ConfDirs are those of
+	// pods of some runtime handlers, by the handler.
+	ConfDir  string
+	ConfDirs map[string]string
 	// BinDirs are searched for plugins in this order.
 	BinDirs []string
 	// CacheDir holds what is needed to undo an attachment. It must survive a
@@ -50,14 +54,15 @@ type Network struct {
 	log  *logrus.Entry
 	stop context.CancelFunc
 	done chan struct{}
+	// standard is the directory of pods whose handler has none of its own.
+	standard   *directory
+	ofHandlers map[string]*directory
 	// rearm asks the watcher to watch the directory again.
 	rearm chan struct{}
 
 	// mu is never held while a file is read or a plugin runs.
 	mu sync.Mutex
-	// last is the reading of the directory that is in force.
-	last *selection
-	// verdict is what STATUS said about last; nil before it was asked.
+	// verdict is what STATUS said last; nil before it was asked.
 	verdict *verdict
 	// asking says that a STATUS runs.
 	asking bool
@@ -92,14 +97,32 @@ func New(o Options) (*Network, error) {
 	n := &Network{
 		o: o, log: o.Log, stop: stop,
 		done: make(chan struct{}), rearm: make(chan struct{}, 1),
-		held: map[string]struct{}{},
+		held:     map[string]struct{}{},
+		standard: &directory{path: o.ConfDir, log: o.Log}, ofHandlers: map[string]*directory{},
+	}
+	for handler, path := range o.ConfDirs {
+		n.ofHandlers[handler] = &directory{path: path, log: o.Log.WithField("handler", handler)}
 	}
 	go func() {
 		defer close(n.done)
 		n.watch(ctx, w)
 	}()
-	n.current()
+	for _, d := range n.directories() {
+		d.current()
+	}
 	return n, nil
+}
+
+// directory is where the configuration of a handler's pods is.
+func (n *Network) directory(handler string) *directory {
+	if d := n.ofHandlers[handler]; d != nil {
+		return d
+	}
+	return n.standard
+}
+
+func (n *Network) directories() []*directory {
+	return append(slices.Collect(maps.Values(n.ofHandlers)), n.standard)
 }
 
 // Close ends the watch. Pods keep their network.
@@ -113,9 +136,10 @@ func (n *Network) Close() error {
 // left is deleted first. Errors name the network and the plugin, not the pod. On an error nothing is left, or what could not be
 // undone is remembered for Detach and GC; the undo does not depend on ctx.
 func (n *Network) Attach(ctx context.Context, p Pod) (Attachment, error) {
-	s := n.current()
+	d := n.directory(p.Handler)
+	s := d.current()
 	if s.list == nil {
-		return Attachment{}, fmt.Errorf("%w: %s", ErrNotReady, n.unconfigured(s))
+		return Attachment{}, fmt.Errorf("%w: %s", ErrNotReady, d.unconfigured(s))
 	}
 	// A plugin that is missing is found out before another one has acted: a
 	// DEL would need it too.
@@ -135,6 +159,10 @@ func (n *Network) Attach(ctx context.Context, p Pod) (Attachment, error) {
 		return Attachment{}, err
 	}
 	defer l.close()
+	if err := n.undoEarlier(ctx, l, p.Handler); err != nil {
+		n.release(p.ID)
+		return Attachment{}, fmt.Errorf("network %s: %w", s.list.Name, err)
+	}
 	a, err := n.attach(ctx, l, s.list, rt)
 	if err != nil {
 		n.release(p.ID)
@@ -143,12 +171,18 @@ func (n *Network) Attach(ctx context.Context, p Pod) (Attachment, error) {
 	return a, nil
 }
 
-func (n *Network) attach(ctx context.Context, l *ledger, list *libcni.NetworkConfigList, rt *libcni.RuntimeConf) (Attachment, error) {
-	if old := n.recorded(l); old != nil {
-		if err := n.delete(ctx, l, old); err != nil {
-			return Attachment{}, fmt.Errorf("cannot undo the earlier attempt: %w", err)
-		}
+func (n *Network) undoEarlier(ctx context.Context, l *ledger, handler string) error {
+	old := n.recorded(l, handler)
+	if old == nil {
+		return nil
 	}
+	if err := n.delete(ctx, l, old); err != nil {
+		return fmt.Errorf("cannot undo the earlier attempt: %w", err)
+	}
+	return nil
+}
+
+func (n *Network) attach(ctx context.Context, l *ledger, list *libcni.NetworkConfigList, rt *libcni.RuntimeConf) (Attachment, error) {
 	e := newEntry(list, rt)
 	if err := l.write(e); err != nil {
 		return Attachment{}, err
@@ -174,10 +208,10 @@ func (n *Network) attach(ctx context.Context, l *ledger, list *libcni.NetworkCon
 // configuration is now. It is idempotent, and a namespace that is gone is no
 // obstacle. Without a preceding Attach it does nothing.
 func (n *Network) Detach(ctx context.Context, p Pod) error {
-	return n.detach(ctx, p.ID)
+	return n.detach(ctx, p.ID, p.Handler)
 }
 
-func (n *Network) detach(ctx context.Context, podID string) error {
+func (n *Network) detach(ctx context.Context, podID, handler string) error {
 	l, err := n.openLedger(ctx, podID, false)
 	if errors.Is(err, os.ErrNotExist) {
 		n.release(podID)
@@ -187,7 +221,7 @@ func (n *Network) detach(ctx context.Context, podID string) error {
 		return err
 	}
 	defer l.close()
-	if e := n.recorded(l); e != nil {
+	if e := n.recorded(l, handler); e != nil {
 		if err := n.delete(ctx, l, e); err != nil {
 			return err
 		}
@@ -198,8 +232,8 @@ func (n *Network) detach(ctx context.Context, podID string) error {
 }
 
 // recorded is what the ledger knows; nil where no ADD was begun. What replaces
-// an unreadable record is libcni's cache, else the present configuration.
-func (n *Network) recorded(l *ledger) *entry {
+// an unreadable record is libcni's cache, else the handler's present configuration.
+func (n *Network) recorded(l *ledger, handler string) *entry {
 	e, err := l.read()
 	if err == nil || errors.Is(err, errNoEntry) {
 		return e
@@ -210,7 +244,7 @@ func (n *Network) recorded(l *ledger) *entry {
 	for _, c := range cached {
 		return &entry{PodID: podID, Config: c.Config, NetNS: c.NetNS, Args: c.CniArgs, Capabilities: c.CapabilityArgs}
 	}
-	if s := n.current(); s.list != nil {
+	if s := n.directory(handler).current(); s.list != nil {
 		return &entry{PodID: podID, Config: s.list.Bytes}
 	}
 	return nil
@@ -269,20 +303,21 @@ func (n *Network) release(podID string) {
 // Describe tells operators what is configured, for "crictl info". The value
 // marshals to JSON.
 func (n *Network) Describe() any {
-	s := n.current()
-	d := Description{ConfDir: n.o.ConfDir, BinDirs: n.o.BinDirs, Skipped: s.skipped}
-	if s.list != nil {
-		d.File, d.Network, d.CNIVersion = s.file, s.list.Name, s.list.CNIVersion
-		d.Plugins = pluginNames(s.list)
-		d.Config = json.RawMessage(s.list.Bytes)
+	out := n.standard.describe()
+	out.BinDirs = n.o.BinDirs
+	for handler, d := range n.ofHandlers {
+		if out.Handlers == nil {
+			out.Handlers = map[string]Description{}
+		}
+		out.Handlers[handler] = d.describe()
 	}
-	return d
+	return out
 }
 
 // Description is the answer of Describe.
 type Description struct {
 	ConfDir    string          `json:"confDir"`
-	BinDirs    []string        `json:"binDirs"`
+	BinDirs    []string        `json:"binDirs,omitempty"`
 	File       string          `json:"file,omitempty"`
 	Network    string          `json:"network,omitempty"`
 	CNIVersion string          `json:"cniVersion,omitempty"`
@@ -290,4 +325,6 @@ type Description struct {
 	Config     json.RawMessage `json:"config,omitempty"`
 	// Skipped are the files that are broken and therefore not used.
 	Skipped []Skipped `json:"skipped,omitempty"`
+	// Handlers are those with a directory of their own.
+	Handlers map[string]Description `json:"handlers,omitempty"`
 }

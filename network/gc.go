@@ -18,7 +18,7 @@ const deletesAtOnce = 4
 
 // GC deletes the attachments of every pod that is neither live nor attached by
 // this process, each with the configuration of its ADD, and then lets the
-// plugins of the present configuration collect what nobody has recorded (the
+// plugins of the present configurations collect what nobody has recorded (the
 // GC command of CNI 1.1, where the configuration allows it). It goes on after
 // an error and returns all of them; what failed is tried again by the next GC.
 // An ADD that begins meanwhile waits for the second part only.
@@ -40,7 +40,7 @@ func (n *Network) GC(ctx context.Context, live []Pod) error {
 		}
 		group.Go(func() error {
 			n.log.Infof("deleting the network attachment of pod %s, which is gone", e.Name())
-			if err := n.detach(ctx, e.Name()); err != nil {
+			if err := n.detach(ctx, e.Name(), ""); err != nil {
 				errs[i] = fmt.Errorf("cannot delete the stale attachment of pod %s: %w", e.Name(), err)
 			}
 			return nil
@@ -61,10 +61,6 @@ func (n *Network) isHeld(podID string) bool {
 // collect runs the plugins' GC. Plugins delete all that they are not told of,
 // so that no ADD may begin between the list's making and their end.
 func (n *Network) collect(ctx context.Context, keep map[string]bool) error {
-	s := n.current()
-	if s.list == nil || s.list.DisableGC {
-		return nil
-	}
 	done := make(chan struct{})
 	n.mu.Lock()
 	if n.collecting != nil {
@@ -88,8 +84,15 @@ func (n *Network) collect(ctx context.Context, keep map[string]bool) error {
 		n.mu.Unlock()
 		close(done)
 	}()
-	if err := n.cni(nil).GCNetworkList(ctx, s.list, &libcni.GCArgs{ValidAttachments: valid}); err != nil {
-		return fmt.Errorf("cannot collect the garbage of network %s: %w", s.list.Name, err)
+	var errs []error
+	for _, d := range n.directories() {
+		list := d.current().list
+		if list == nil || list.DisableGC {
+			continue
+		}
+		if err := n.cni(nil).GCNetworkList(ctx, list, &libcni.GCArgs{ValidAttachments: valid}); err != nil {
+			errs = append(errs, fmt.Errorf("cannot collect the garbage of network %s: %w", list.Name, err))
+		}
 	}
-	return nil
+	return errors.Join(errs...)
 }

@@ -25,6 +25,9 @@ type Pod struct {
 	Name      string
 	Namespace string
 	UID       string
+	// Handler is the pod's runtime handler, which may have a configuration of its
+	// own.
+	Handler string
 	// NetNS is the path of the pinned network namespace.
 	NetNS        string
 	Ports        []PortMapping

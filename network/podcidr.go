@@ -52,7 +52,7 @@ func (n *Network) SetPodCIDR(cidrs string) error {
 		return fmt.Errorf("cannot write the network configuration: %w", err)
 	}
 	n.log.Infof("wrote %s for the pod addresses %s", path, cidrs)
-	n.current()
+	n.standard.current()
 	return nil
 }
 

@@ -182,7 +182,7 @@ func speak(t *testing.T, address string) {
 // leases counts the addresses that host-local holds.
 func leases(t *testing.T, r *rig) int {
 	t.Helper()
-	s := r.current()
+	s := r.standard.current()
 	_, dir, _ := strings.Cut(string(s.list.Bytes), `"dataDir":"`)
 	dir, _, _ = strings.Cut(dir, `"`)
 	entries, err := filepath.Glob(filepath.Join(dir, "crtest", "[0-9a-f]*[.:]*"))

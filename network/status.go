@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"strings"
 	"time"
 
@@ -22,9 +21,10 @@ const (
 	statusTimeout = 10 * time.Second
 )
 
-// verdict is what the plugins' STATUS said about a selection. Its fields but
-// done are set when done is closed.
+// verdict is what the plugins' STATUS said about a selection. Its last two fields
+// are set when done is closed.
 type verdict struct {
+	of   *selection
 	done chan struct{}
 	at   time.Time
 	err  error
@@ -46,18 +46,18 @@ func (v *verdict) fresh() bool {
 	return time.Since(v.at) < goodFor
 }
 
-// Status is nil when pods can get a network. Otherwise it wraps ErrNotReady and
-// says what is missing: a configuration, a plugin's program, or what a plugin's
-// STATUS (CNI specification 1.1) complained of. It waits for plugins only when
-// the configuration is new.
+// Status is nil when pods can get a network, those of handlers with a directory of
+// their own aside. Otherwise it wraps ErrNotReady and says what is missing: a
+// configuration, a plugin's program, or what a plugin's STATUS (CNI specification
+// 1.1) complained of. It waits for plugins only when the configuration is new.
 func (n *Network) Status(ctx context.Context) error {
 	select {
 	case n.rearm <- struct{}{}:
 	default:
 	}
-	s := n.current()
+	s := n.standard.current()
 	if s.list == nil {
-		return fmt.Errorf("%w: %s", ErrNotReady, n.unconfigured(s))
+		return fmt.Errorf("%w: %s", ErrNotReady, n.standard.unconfigured(s))
 	}
 	if err := n.findPlugins(s.list); err != nil {
 		return err
@@ -88,10 +88,13 @@ func (n *Network) ask(s *selection) *verdict {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	last := n.verdict
+	if last != nil && last.of != s {
+		last = nil
+	}
 	if last != nil && (!last.ended() || last.fresh() || n.asking) {
 		return last
 	}
-	next := &verdict{done: make(chan struct{})}
+	next := &verdict{of: s, done: make(chan struct{})}
 	n.asking = true
 	go n.fetch(s, next)
 	if last != nil {
@@ -114,25 +117,7 @@ func (n *Network) fetch(s *selection, v *verdict) {
 	v.at, v.err = time.Now(), err
 	close(v.done)
 	n.asking = false
-	if n.last == s {
+	if n.verdict.of == s {
 		n.verdict = v
 	}
-}
-
-// unconfigured says why there is no configuration.
-func (n *Network) unconfigured(s *selection) string {
-	dir := n.o.ConfDir
-	switch {
-	case errors.Is(s.missing, fs.ErrNotExist):
-		return fmt.Sprintf("no CNI configuration: %s does not exist", dir)
-	case s.missing != nil:
-		return fmt.Sprintf("no CNI configuration: %v", s.missing)
-	case len(s.skipped) == 0:
-		return fmt.Sprintf("no CNI configuration in %s", dir)
-	}
-	reasons := make([]string, 0, len(s.skipped))
-	for _, f := range s.skipped {
-		reasons = append(reasons, f.File+": "+f.Reason)
-	}
-	return fmt.Sprintf("no valid CNI configuration in %s: %s", dir, strings.Join(reasons, "; "))
 }

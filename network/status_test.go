@@ -191,7 +191,7 @@ func TestPodCIDR(t *testing.T) {
 	if err := r.SetPodCIDR("10.1.0.0"); err == nil {
 		t.Error("an address was taken for a range")
 	}
-	if r.current().list != nil {
+	if r.standard.current().list != nil {
 		t.Fatal("a configuration without a template")
 	}
 	r.o.Template = r.d + "/template"
@@ -202,7 +202,7 @@ func TestPodCIDR(t *testing.T) {
 	if err := r.SetPodCIDR("10.1.0.5/24,fd00::/64"); err != nil {
 		t.Fatal(err)
 	}
-	s := r.current()
+	s := r.standard.current()
 	want := `"cidr":"10.1.0.0/24","ranges":["10.1.0.0/24","fd00::/64"],"routes":"[0.0.0.0/0 ::/0]"`
 	if s.file != templateFile || !strings.Contains(string(s.list.Bytes), want) {
 		t.Errorf("%s: %s", s.file, s.list.Bytes)
@@ -215,7 +215,7 @@ func TestPodCIDR(t *testing.T) {
 			t.Errorf("template %q was accepted", bad)
 		}
 	}
-	if s := r.current(); !strings.Contains(string(s.list.Bytes), want) {
+	if s := r.standard.current(); !strings.Contains(string(s.list.Bytes), want) {
 		t.Error("a bad template has replaced the configuration")
 	}
 	entries, err := os.ReadDir(r.conf)

@@ -251,7 +251,7 @@ func (c *client) Create(ctx context.Context, o CreateOptions) (pid int, err erro
 	defer cancel()
 	err = c.call("create container "+o.ID, func(s api.ShimClient) error {
 		r, err := s.Create(outcome, &api.CreateRequest{
-			Id: o.ID, Bundle: o.Bundle, LogPath: o.LogPath,
+			Id: o.ID, Bundle: o.Bundle, LogPath: o.LogPath, LogLine: uint32(o.LogLine),
 			Terminal: o.Terminal, Stdin: o.Stdin, StdinOnce: o.StdinOnce,
 			Trace:   c.log.Logger.IsLevelEnabled(logrus.DebugLevel),
 			Restore: o.Restore.message(),

@@ -13,6 +13,9 @@ import (
 	"time"
 
 	"github.com/sirupsen/logrus"
+	"golang.org/x/sys/unix"
+
+	"github.com/criruntime/criruntime/oci/affinity"
 )
 
 // startTimeout bounds a shim's start where the caller's context does not.
@@ -26,6 +29,9 @@ type LauncherOptions struct {
 	// RestAfter is for how long a shim is idle before it gives its memory back;
 	// 0 is the shim's default.
 	RestAfter time.Duration
+	// CPUs are the processors that shims run on; nil leaves them those of this
+	// process. Containers do not inherit them.
+	CPUs *unix.CPUSet
 	// Log is told of shims that end unexpectedly.
 	Log *logrus.Entry
 	// Observe, if set, is told how long each stage of a container's creation
@@ -41,6 +47,7 @@ type Launcher struct {
 	observe   func(stage string, took, ago time.Duration)
 	program   *os.File // the sealed copy
 	restAfter time.Duration
+	cpus      *unix.CPUSet // nil: no choice
 	name      string
 	args      []string // beside those that say which pod
 }
@@ -66,7 +73,7 @@ func NewLauncher(o LauncherOptions) (*Launcher, error) {
 	if observe == nil {
 		observe = func(string, time.Duration, time.Duration) {}
 	}
-	return &Launcher{log: log, observe: observe, program: program, restAfter: o.RestAfter, name: filepath.Base(path)}, nil
+	return &Launcher{log: log, observe: observe, program: program, restAfter: o.RestAfter, cpus: o.CPUs, name: filepath.Base(path)}, nil
 }
 
 // Close releases the program. Shims run on.
@@ -165,7 +172,11 @@ func (l *Launcher) spawn(dir *podDir, o ShimOptions) (*os.Process, *os.File, err
 		ExtraFiles:  inherit,
 		SysProcAttr: &syscall.SysProcAttr{Setsid: true},
 	}
-	if err := cmd.Start(); err != nil {
+	start := cmd.Start
+	if l.cpus != nil {
+		start = func() error { return affinity.On(l.cpus, cmd.Start) }
+	}
+	if err := start(); err != nil {
 		ready.Close()
 		return nil, nil, err
 	}

@@ -115,6 +115,7 @@ type CreateOptions struct {
 	ID        string
 	Bundle    string // absolute; holds config.json and rootfs
 	LogPath   string // absolute; "" writes no log
+	LogLine   int    // bytes from which on a line of it is split; 0 is 16 KiB
 	Terminal  bool
 	Stdin     bool
 	StdinOnce bool

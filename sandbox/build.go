@@ -185,7 +185,7 @@ func (b *building) create(ctx context.Context) error {
 		return err
 	}
 	pid, err := s.Create(ctx, oci.CreateOptions{
-		ID: b.c.id, Bundle: b.c.bundle(), LogPath: b.made.LogPath,
+		ID: b.c.id, Bundle: b.c.bundle(), LogPath: b.made.LogPath, LogLine: b.input.Policy.LogLine,
 		Terminal: b.config.TTY, Stdin: b.config.Stdin, StdinOnce: b.config.StdinOnce, Restore: restore,
 	})
 	if err != nil {

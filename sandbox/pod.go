@@ -156,7 +156,7 @@ func networkPod(r *store.Record) network.Pod {
 	c := r.Config
 	n := network.Pod{
 		ID: r.ID, Name: c.Name, Namespace: c.Namespace, UID: c.UID, NetNS: r.NetNS,
-		Annotations: c.Annotations, CgroupParent: c.CgroupParent,
+		Handler: r.Handler, Annotations: c.Annotations, CgroupParent: c.CgroupParent,
 	}
 	for _, m := range c.Ports {
 		n.Ports = append(n.Ports, network.PortMapping{

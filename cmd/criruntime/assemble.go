@@ -146,6 +146,7 @@ func (d *parts) probe(context.Context) (err error) {
 func (d *parts) openNetwork(context.Context) (err error) {
 	d.network, err = network.New(network.Options{
 		ConfDir:       d.conf.Network.ConfDir,
+		ConfDirs:      networkDirs(d.conf),
 		BinDirs:       d.conf.Network.BinDirs,
 		CacheDir:      filepath.Join(d.conf.Root, "cni"),
 		Template:      d.conf.Network.Template,
@@ -157,6 +158,18 @@ func (d *parts) openNetwork(context.Context) (err error) {
 		d.onClose(d.network.Close)
 	}
 	return err
+}
+
+// networkDirs are the directories of CNI configuration of handlers that have their
+// own.
+func networkDirs(c *conf.Config) map[string]string {
+	dirs := map[string]string{}
+	for name, h := range c.Runtimes {
+		if h.CNIConfDir != "" {
+			dirs[name] = h.CNIConfDir
+		}
+	}
+	return dirs
 }
 
 func (d *parts) openImages(context.Context) (err error) {
@@ -187,9 +200,13 @@ func (d *parts) openShims(context.Context) error {
 	if err != nil {
 		return err
 	}
+	cpus, err := shimCPUs(d.conf)
+	if err != nil {
+		return err
+	}
 	d.helper = filepath.Join(filepath.Dir(path), checkpointProgram)
 	shims, err := oci.NewLauncher(oci.LauncherOptions{
-		ShimPath: path, Observe: d.metrics.stage, Log: logrus.WithField("part", "oci"),
+		ShimPath: path, CPUs: cpus, Observe: d.metrics.stage, Log: logrus.WithField("part", "oci"),
 	})
 	if err == nil {
 		d.onClose(shims.Close)
@@ -286,8 +303,7 @@ func (d *parts) openServer(context.Context) error {
 		Streaming: stream.Options{
 			Address:     d.conf.API.Streaming,
 			IdleTimeout: d.conf.API.StreamingIdleTimeout,
-			CertFile:    d.conf.API.StreamingCert,
-			KeyFile:     d.conf.API.StreamingKey,
+			TLS:         streamingTLS(d.conf),
 		},
 		Observe: d.metrics.request,
 		Log:     logrus.WithField("part", "server"),
@@ -326,7 +342,7 @@ func (d *parts) openMetrics(ctx context.Context) error {
 		return nil
 	}
 	d.metrics.registry.MustRegister(census{d.pods})
-	return d.metrics.serve(ctx, d.conf.Metrics.Listen)
+	return d.metrics.serve(ctx, d.conf.Metrics.Listen, metricsTLS(d.conf))
 }
 
 // info is what "crictl info" shows of the daemon.

@@ -44,7 +44,7 @@ func check(file string, out io.Writer) error {
 	worst := ok
 	for _, examine := range []func(*conf.Config) []finding{
 		checkUser, checkKernel, checkPassage, checkCgroups, checkSecurity, checkOverlay, checkDisks,
-		checkPolicy, checkShim, checkRuntimes, checkCheckpoints, checkNetwork, checkForwarding, checkFiles, checkSocket,
+		checkPolicy, checkShim, checkRuntimes, checkCheckpoints, checkNetwork, checkForwarding, checkTLS, checkFiles, checkSocket,
 	} {
 		for _, f := range examine(c) {
 			fmt.Fprintf(out, "%-5s %s: %s\n", f.level, f.what, f.state)

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"time"
 
@@ -14,12 +16,16 @@ import (
 
 	"github.com/criruntime/criruntime/conf"
 	"github.com/criruntime/criruntime/network"
+	"github.com/criruntime/criruntime/server/certificate"
 )
 
 func checkShim(c *conf.Config) []finding {
 	path, err := findShim(c.Runtime.Shim)
 	if err != nil {
 		return []finding{{fail, "shim", err.Error(), "install criruntime-shim beside criruntime, or set runtime.shim"}}
+	}
+	if _, err := shimCPUs(c); err != nil {
+		return []finding{{fail, "shim", err.Error(), "correct the key: the daemon does not start with it"}}
 	}
 	return []finding{{ok, "shim", path, ""}}
 }
@@ -32,39 +38,59 @@ func checkPolicy(c *conf.Config) []finding {
 	return nil
 }
 
+// checkTLS refuses what servers would not start with.
+func checkTLS(c *conf.Config) []finding {
+	var out []finding
+	for key, o := range map[string]certificate.Options{"api.streaming_cert": streamingTLS(c), "metrics.cert": metricsTLS(c)} {
+		if _, err := certificate.Server(o); err != nil {
+			out = append(out, finding{fail, key, err.Error(), "correct the paths or the files"})
+		}
+	}
+	return out
+}
+
 // checkNetwork asks what a daemon with this configuration would answer to the
-// kubelet.
+// kubelet, and the same of handlers with a directory of their own.
 func checkNetwork(c *conf.Config) []finding {
+	out, ports := checkNetworkIn(c, "network", c.Network.ConfDir, fail)
+	dirs := networkDirs(c)
+	for _, name := range slices.Sorted(maps.Keys(dirs)) {
+		more, hasPorts := checkNetworkIn(c, "network of runtime "+name, dirs[name], warn)
+		out, ports = append(out, more...), ports || hasPorts
+	}
+	if ports {
+		out = append(out, checkFirewall())
+	}
+	return out
+}
+
+// checkNetworkIn looks at one directory, and says whether pods get host ports by it.
+// Without a network the finding is of the given level.
+func checkNetworkIn(c *conf.Config, what, dir string, without level) (out []finding, ports bool) {
 	scratch, err := os.MkdirTemp("", "criruntime-check-*")
 	if err != nil {
-		return []finding{{fail, "network", err.Error(), ""}}
+		return []finding{{without, what, err.Error(), ""}}, false
 	}
 	defer os.RemoveAll(scratch)
 	n, err := network.New(network.Options{
-		ConfDir: c.Network.ConfDir, BinDirs: c.Network.BinDirs, CacheDir: scratch, PluginTimeout: c.Network.PluginTimeout,
+		ConfDir: dir, BinDirs: c.Network.BinDirs, CacheDir: scratch, PluginTimeout: c.Network.PluginTimeout,
 	})
 	if err != nil {
-		return []finding{{fail, "network", err.Error(), ""}}
+		return []finding{{without, what, err.Error(), ""}}, false
 	}
 	defer n.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	d := n.Describe().(network.Description)
-	var out []finding
 	for _, s := range d.Skipped {
-		out = append(out, finding{warn, "network", fmt.Sprintf("%s/%s is broken and not used: %s", d.ConfDir, s.File, s.Reason), "correct or remove the file"})
+		out = append(out, finding{warn, what, fmt.Sprintf("%s/%s is broken and not used: %s", d.ConfDir, s.File, s.Reason), "correct or remove the file"})
 	}
 	if err := n.Status(ctx); err != nil {
-		return append(out, finding{fail, "network", strings.TrimPrefix(err.Error(), network.ErrNotReady.Error()+": "),
-			"install a network provider, or a configuration in " + d.ConfDir + " with its plugins in " + strings.Join(d.BinDirs, " or ")})
+		return append(out, finding{without, what, strings.TrimPrefix(err.Error(), network.ErrNotReady.Error()+": "),
+			"install a network provider, or a configuration in " + d.ConfDir + " with its plugins in " + strings.Join(d.BinDirs, " or ")}), false
 	}
-	out = append(out, finding{ok, "network", fmt.Sprintf("%s from %s/%s with the plugins %s", d.Network, d.ConfDir, d.File, strings.Join(d.Plugins, ", ")), ""})
-	for _, p := range d.Plugins {
-		if p == "portmap" {
-			out = append(out, checkFirewall())
-		}
-	}
-	return out
+	out = append(out, finding{ok, what, fmt.Sprintf("%s from %s/%s with the plugins %s", d.Network, d.ConfDir, d.File, strings.Join(d.Plugins, ", ")), ""})
+	return out, slices.Contains(d.Plugins, "portmap")
 }
 
 // checkFirewall looks for what the portmap plugin runs.
@@ -95,7 +121,6 @@ func checkFiles(c *conf.Config) []finding {
 	for key, path := range map[string]string{
 		"image.registries_conf": c.Image.RegistriesConf, "image.policy": c.Image.Policy, "image.policy_dir": c.Image.PolicyDir, "image.decryption_keys": c.Image.DecryptionKeys, "image.registries_dir": c.Image.RegistriesDir, "network.template": c.Network.Template,
 		"containers.blockio_config": c.Containers.BlockIOConfig, "containers.rdt_config": c.Containers.RDTConfig,
-		"api.streaming_cert": c.API.StreamingCert, "api.streaming_key": c.API.StreamingKey,
 	} {
 		if path == "" {
 			continue

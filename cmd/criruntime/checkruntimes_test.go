@@ -9,6 +9,30 @@ import (
 	"github.com/criruntime/criruntime/conf"
 )
 
+// TestCheckNetworkOfRuntime: a handler without a network hinders its own pods alone.
+func TestCheckNetworkOfRuntime(t *testing.T) {
+	dir := t.TempDir()
+	for name, text := range map[string]string{
+		"net.d/1.conf": `{"cniVersion":"1.0.0","name":"n","type":"one"}`, "net.d/other/1.conf": "{", "bin/one": "#!/bin/sh\n",
+	} {
+		path := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c := conf.Default()
+	c.Network.ConfDir, c.Network.BinDirs = filepath.Join(dir, "net.d"), []string{filepath.Join(dir, "bin")}
+	c.Runtimes = map[string]conf.Handler{"plain": {}, "own": {CNIConfDir: filepath.Join(dir, "net.d/other")}}
+	found := checkNetwork(c)
+	if len(found) != 3 || found[0].level != ok || found[1].level != warn || found[2].level != warn ||
+		found[2].what != "network of runtime own" || !strings.HasPrefix(found[2].state, "no valid CNI configuration in "+dir+"/net.d/other") {
+		t.Errorf("found %v", found)
+	}
+}
+
 // TestCheckRuntimes has one runtime of each kind: whole, dumb, and with a part
 // missing.
 func TestCheckRuntimes(t *testing.T) {

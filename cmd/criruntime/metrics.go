@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -17,6 +18,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"github.com/criruntime/criruntime/sandbox"
+	"github.com/criruntime/criruntime/server/certificate"
 )
 
 // metrics are what Prometheus is told about the daemon. They are kept, at the
@@ -125,12 +127,20 @@ func (c census) Collect(to chan<- prometheus.Metric) {
 	}
 }
 
-// serve answers on the address until ctx is done. That the address
-// cannot be used is known before it returns.
-func (m *metrics) serve(ctx context.Context, address string) error {
+// serve answers on the address until ctx is done. That the address or the
+// certificate cannot be used is known before it returns.
+func (m *metrics) serve(ctx context.Context, address string, o certificate.Options) error {
+	config, err := certificate.Server(o)
+	if err != nil {
+		return fmt.Errorf("cannot serve metrics: %w", err)
+	}
 	listener, err := net.Listen("tcp", address)
 	if err != nil {
 		return fmt.Errorf("cannot serve metrics: %w", err)
+	}
+	scheme := "http"
+	if config != nil {
+		scheme, listener = "https", tls.NewListener(listener, config)
 	}
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{}))
@@ -146,6 +156,6 @@ func (m *metrics) serve(ctx context.Context, address string) error {
 			logrus.Errorf("metrics are no longer served: %v", err)
 		}
 	}()
-	logrus.Infof("metrics at http://%s/metrics", listener.Addr())
+	logrus.Infof("metrics at %s://%s/metrics", scheme, listener.Addr())
 	return nil
 }

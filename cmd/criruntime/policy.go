@@ -21,6 +21,7 @@ func policy(c *conf.Containers) (spec.Policy, error) {
 		DeviceOwnership: c.DeviceOwnershipFromSecurityContext,
 		BareHandlers:    c.PrivilegedWithoutHostDevices,
 		CgroupWriters:   c.CgroupWritable,
+		LogLine:         c.MaxLogLine,
 		CDIDirs:         c.CDISpecDirs,
 		HooksDirs:       c.HooksDirs,
 		ExecAffinity:    spec.ExecAffinity(c.ExecCPUAffinity),

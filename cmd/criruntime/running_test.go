@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -19,6 +20,8 @@ import (
 
 	"github.com/criruntime/criruntime/conf"
 	"github.com/criruntime/criruntime/sandbox"
+	"github.com/criruntime/criruntime/server/certificate"
+	"github.com/criruntime/criruntime/server/certificate/certificatetest"
 )
 
 // captureLog gives the test the process's log for its duration.
@@ -108,16 +111,16 @@ func TestMetrics(t *testing.T) {
 		t.Fatal(err)
 	}
 	address := probe.Addr().String()
-	if err := m.serve(t.Context(), address); err == nil {
+	if err := m.serve(t.Context(), address, certificate.Options{}); err == nil {
 		t.Error("an address in use was accepted")
 	}
 	probe.Close()
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
-	if err := m.serve(ctx, address); err != nil {
+	if err := m.serve(ctx, address, certificate.Options{}); err != nil {
 		t.Fatal(err)
 	}
-	body := get(t, "http://"+address+"/metrics")
+	body := get(t, http.DefaultClient, "http://"+address+"/metrics")
 	for _, want := range []string{
 		`criruntime_cri_request_duration_seconds_count{code="Unavailable",method="RunPodSandbox"} 1`,
 		`criruntime_step_duration_seconds_bucket{step="RunPod/network",le="0.025"} 1`,
@@ -130,14 +133,46 @@ func TestMetrics(t *testing.T) {
 			t.Errorf("no %s", want)
 		}
 	}
-	if !strings.Contains(get(t, "http://"+address+"/debug/pprof/goroutine?debug=1"), "goroutine profile") {
+	if !strings.Contains(get(t, http.DefaultClient, "http://"+address+"/debug/pprof/goroutine?debug=1"), "goroutine profile") {
 		t.Error("no profiles")
 	}
 }
 
-func get(t *testing.T, url string) string {
+// TestMetricsTLS: with a certificate the metrics are served over TLS alone, and with
+// authorities of clients to these alone.
+func TestMetricsTLS(t *testing.T) {
+	log := captureLog(t)
+	cert, key := certificatetest.Write(t)
+	clientCert, clientKey := certificatetest.Write(t)
+	m := newMetrics()
+	if err := m.serve(t.Context(), "127.0.0.1:0", certificate.Options{Cert: cert, Key: cert}); err == nil {
+		t.Error("a certificate was taken for a key")
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	if err := m.serve(ctx, "127.0.0.1:0", certificate.Options{Cert: cert, Key: key, ClientCA: clientCert}); err != nil {
+		t.Fatal(err)
+	}
+	url := regexp.MustCompile(`https://[^/]+/metrics`).FindString(log.String())
+	as := func(own ...string) *http.Client {
+		client := &http.Client{Transport: &http.Transport{TLSClientConfig: certificatetest.Client(t, cert, own...)}}
+		t.Cleanup(client.CloseIdleConnections)
+		return client
+	}
+	if !strings.Contains(get(t, as(clientCert, clientKey), url), "criruntime_build_info") {
+		t.Error("no metrics")
+	}
+	if r, err := as().Get(url); err == nil {
+		t.Errorf("a client without a certificate gets %s", r.Status)
+	}
+	if r, err := http.Get(strings.Replace(url, "https", "http", 1)); err == nil && r.StatusCode == http.StatusOK {
+		t.Error("the metrics are served without TLS too")
+	}
+}
+
+func get(t *testing.T, client *http.Client, url string) string {
 	t.Helper()
-	r, err := http.Get(url)
+	r, err := client.Get(url)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,6 +5,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/criruntime/criruntime/conf"
+	"github.com/criruntime/criruntime/oci/affinity"
 )
 
 // checkpointProgram is what shims start to write or restore a container.
@@ -30,6 +35,22 @@ func findShim(configured string) (string, error) {
 		return "", fmt.Errorf("shim %s is not an executable file", configured)
 	}
 	return configured, nil
+}
+
+// shimCPUs are the processors for shims, nil for no choice. Those that there are not
+// would let no pod start.
+func shimCPUs(c *conf.Config) (*unix.CPUSet, error) {
+	if c.Runtime.ShimCPUs == "" {
+		return nil, nil
+	}
+	cpus, err := affinity.Parse(c.Runtime.ShimCPUs)
+	if err == nil {
+		err = affinity.On(cpus, func() error { return nil })
+	}
+	if err != nil {
+		return nil, fmt.Errorf("runtime.shim_cpus: %w", err)
+	}
+	return cpus, nil
 }
 
 func isProgram(path string) bool {

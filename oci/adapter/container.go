@@ -153,7 +153,7 @@ func (c *container) makeStreams(r *api.CreateRequest) (err error) {
 		return err
 	}
 	report := func(text string) { c.adapter.log.Warnf("container %s: %s", c.id, text) }
-	if c.streams, err = stdio.NewStreams(r.LogPath, report); err != nil {
+	if c.streams, err = stdio.NewStreams(r.LogPath, int(r.LogLine), report); err != nil {
 		return err
 	}
 	c.streams.Once, c.streams.Terminal = r.StdinOnce, r.Terminal

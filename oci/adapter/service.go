@@ -12,7 +12,7 @@ import (
 )
 
 // version is that of package oci/shim's API.
-const version = 1
+const version = 3
 
 // service answers the daemon's requests: it checks them, calls one method, and
 // translates what that returns. The sandbox container is created and started

@@ -15,6 +15,7 @@ import (
 	"github.com/opencontainers/cgroups"
 	"github.com/opencontainers/runc/libcontainer"
 
+	"github.com/criruntime/criruntime/oci/affinity"
 	"github.com/criruntime/criruntime/oci/pidfd"
 	"github.com/criruntime/criruntime/oci/shim/api"
 	"github.com/criruntime/criruntime/oci/shim/exits"
@@ -121,7 +122,8 @@ func (c *container) criu(verb string, o *api.Criu, p *libcontainer.Process) erro
 	}
 	done := c.shim.reaper.starting()
 	defer done()
-	err = cmd.Start()
+	// What is restored inherits its processors, and shall not have the shim's.
+	err = affinity.On(affinity.All(), cmd.Start)
 	theirs.Close()
 	if err != nil {
 		return fail(errState, "cannot run the program for checkpoints: %v", err)

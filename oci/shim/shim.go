@@ -36,7 +36,7 @@ import (
 )
 
 // Version is what Info reports; it grows with each addition to the API.
-const Version = 2
+const Version = 3
 
 // The descriptors that the launcher hands to a shim.
 const (

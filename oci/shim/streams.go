@@ -23,7 +23,7 @@ type streams struct {
 // newStreams makes the streams and gives the process its ends. owner is the
 // user that pipes belong to: root inside the container.
 func newStreams(r *api.CreateRequest, p *libcontainer.Process, uid, gid int, report func(string)) (_ *streams, err error) {
-	common, err := stdio.NewStreams(r.LogPath, report)
+	common, err := stdio.NewStreams(r.LogPath, int(r.LogLine), report)
 	if err != nil {
 		return nil, err
 	}

@@ -45,6 +45,9 @@ type Policy struct {
 	// Seccomp stands in the place of the built-in profile for RuntimeDefault,
 	// and PrivilegedSeccomp filters what privileged containers do.
 	Seccomp, PrivilegedSeccomp SeccompFile
+	// LogLine is how many bytes of a line are one record of a container's log; 0
+	// leaves that to the shim.
+	LogLine int
 	// CDIDirs hold the specifications of the Container Device Interface, HooksDirs
 	// the hooks of containers (oci-hooks(5)).
 	CDIDirs, HooksDirs []string

@@ -24,6 +24,7 @@ import (
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/criruntime/criruntime/sandbox"
+	"github.com/criruntime/criruntime/server/certificate"
 )
 
 const (
@@ -52,8 +53,8 @@ type Runtime interface {
 type Options struct {
 	// Address is host:port; "" is a free port of the loopback interface.
 	Address string
-	// CertFile and KeyFile, if both are set, turn on TLS.
-	CertFile, KeyFile string
+	// TLS is turned on by a certificate.
+	TLS certificate.Options
 	// IdleTimeout closes silent connections; 0 is four hours.
 	IdleTimeout time.Duration
 	Log         *logrus.Entry
@@ -85,9 +86,10 @@ func New(o Options, r Runtime) (*Server, error) {
 	if o.Log == nil {
 		o.Log = logrus.NewEntry(logrus.StandardLogger())
 	}
-	config, err := tlsConfig(&o)
+	o.TLS.Log = o.Log
+	config, err := certificate.Server(o.TLS)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("cannot serve streams: %v", err)
 	}
 	listener, err := net.Listen("tcp", o.Address)
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -241,6 +242,27 @@ func TestLogRotation(t *testing.T) {
 	_, err := w.Exited(w.ctx, id, time.Minute)
 	must(t, err)
 	numbered(t, 3000, append(rotated, log)...)
+	must(t, w.RemovePod(w.ctx, pod))
+	w.clean()
+}
+
+// TestLogLine: the configuration says where the lines of logs are split.
+func TestLogLine(t *testing.T) {
+	w := pulled(t, func(o *harness.NodeOptions) { o.Config = "[containers]\nmax_log_line = 20000\n" })
+	pod, podConfig := w.pod("lines")
+	config := harness.Shell("main", "head -c 50000 /dev/zero | tr '\\0' x; echo")
+	_, err := w.Exited(w.ctx, w.run(pod, podConfig, config), time.Minute)
+	must(t, err)
+	log, err := os.ReadFile(filepath.Join(podConfig.LogDirectory, config.LogPath))
+	must(t, err)
+	var got []string
+	for record := range strings.Lines(string(log)) {
+		fields := strings.Fields(record)
+		got = append(got, fmt.Sprintf("%s%d", fields[2], len(fields[3])))
+	}
+	if !slices.Equal(got, []string{"P20000", "P20000", "F10000"}) {
+		t.Errorf("the log has the records %v", got)
+	}
 	must(t, w.RemovePod(w.ctx, pod))
 	w.clean()
 }

@@ -77,6 +77,7 @@ func TestRuncShim(t *testing.T) {
 		"Exec":              TestExecSync,
 		"Streams":           TestStreams,
 		"LogRotation":       TestLogRotation,
+		"LogLine":           TestLogLine,
 		"Resize":            TestResizeContainer,
 		"ResizeRefused":     TestResizeContainerRefused,
 		"ResizePod":         TestResizePod,

@@ -303,8 +303,9 @@ type CreateRequest struct {
 	Terminal      bool                   `protobuf:"varint,4,opt,name=terminal,proto3" json:"terminal,omitempty"`
 	Stdin         bool                   `protobuf:"varint,5,opt,name=stdin,proto3" json:"stdin,omitempty"`
 	StdinOnce     bool                   `protobuf:"varint,6,opt,name=stdin_once,json=stdinOnce,proto3" json:"stdin_once,omitempty"`
-	Trace         bool                   `protobuf:"varint,7,opt,name=trace,proto3" json:"trace,omitempty"`    // tell the stages of libcontainer's init apart
-	Restore       *Criu                  `protobuf:"bytes,8,opt,name=restore,proto3" json:"restore,omitempty"` // set: Start restores processes instead of the command
+	Trace         bool                   `protobuf:"varint,7,opt,name=trace,proto3" json:"trace,omitempty"`                    // tell the stages of libcontainer's init apart
+	Restore       *Criu                  `protobuf:"bytes,8,opt,name=restore,proto3" json:"restore,omitempty"`                 // set: Start restores processes instead of the command
+	LogLine       uint32                 `protobuf:"varint,9,opt,name=log_line,json=logLine,proto3" json:"log_line,omitempty"` // bytes from which on a line of the log is split; 0 is 16 KiB
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -393,6 +394,13 @@ func (x *CreateRequest) GetRestore() *Criu {
 		return x.Restore
 	}
 	return nil
+}
+
+func (x *CreateRequest) GetLogLine() uint32 {
+	if x != nil {
+		return x.LogLine
+	}
+	return 0
 }
 
 // Criu says how to write or restore processes.
@@ -1105,7 +1113,7 @@ const file_oci_shim_api_shim_proto_rawDesc = "" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x10\n" +
 	"\x03pid\x18\x02 \x01(\x05R\x03pid\x12/\n" +
 	"\x05state\x18\x03 \x01(\x0e2\x19.criruntime.shim.v1.StateR\x05state\x12,\n" +
-	"\x04exit\x18\x04 \x01(\v2\x18.criruntime.shim.v1.ExitR\x04exit\"\xed\x01\n" +
+	"\x04exit\x18\x04 \x01(\v2\x18.criruntime.shim.v1.ExitR\x04exit\"\x88\x02\n" +
 	"\rCreateRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
 	"\x06bundle\x18\x02 \x01(\tR\x06bundle\x12\x19\n" +
@@ -1115,7 +1123,8 @@ const file_oci_shim_api_shim_proto_rawDesc = "" +
 	"\n" +
 	"stdin_once\x18\x06 \x01(\bR\tstdinOnce\x12\x14\n" +
 	"\x05trace\x18\a \x01(\bR\x05trace\x122\n" +
-	"\arestore\x18\b \x01(\v2\x18.criruntime.shim.v1.CriuR\arestore\"`\n" +
+	"\arestore\x18\b \x01(\v2\x18.criruntime.shim.v1.CriuR\arestore\x12\x19\n" +
+	"\blog_line\x18\t \x01(\rR\alogLine\"`\n" +
 	"\x04Criu\x12\x18\n" +
 	"\aprogram\x18\x01 \x01(\tR\aprogram\x12\x12\n" +
 	"\x04criu\x18\x02 \x01(\tR\x04criu\x12\x16\n" +

@@ -11,6 +11,7 @@ package crilog
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"os"
 	"sync"
@@ -19,7 +20,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// MaxLine is the length from which on a line is split into partial records.
+// MaxLine is the length from which on a line is split into partial records, unless
+// another one is asked for.
 const MaxLine = 16 << 10
 
 // overdue is how much of one unfinished line still goes into the old file after
@@ -29,6 +31,7 @@ const overdue = 1 << 20
 // Log is one container's log file. All methods are safe for concurrent use.
 type Log struct {
 	path   string
+	line   int // the text of a record is no longer
 	report func(string)
 	now    func() time.Time
 
@@ -46,14 +49,19 @@ type file struct {
 	*os.File
 }
 
-// Open opens or creates the log file for appending. report is told, in one
-// sentence, when output begins to be dropped and when that ends.
-func Open(path string, report func(string)) (*Log, error) {
+// Open opens or creates the log file for appending. Lines longer than line bytes, 0
+// is MaxLine, are split; each of two writers may hold that much in memory. report is
+// told, in one sentence, when output begins to be dropped and when that ends.
+func Open(path string, line int, report func(string)) (*Log, error) {
 	f, err := openFile(path)
 	if err != nil {
 		return nil, err
 	}
-	return &Log{path: path, report: report, now: time.Now, current: f}, nil
+	return logOf(f, path, line, report), nil
+}
+
+func logOf(f *file, path string, line int, report func(string)) *Log {
+	return &Log{path: path, line: cmp.Or(line, MaxLine), report: report, now: time.Now, current: f}
 }
 
 // openFile opens or creates a regular file. A pod that has the node's log
@@ -137,7 +145,7 @@ type Writer struct {
 	log     *Log
 	stream  string
 	file    *file
-	tail    []byte  // the beginning of a line whose end has not come, < MaxLine
+	tail    []byte  // the beginning of a line whose end has not come, <= log.line
 	partial bool    // a P record of the current line has been written
 	old     int     // bytes of the current line written since the rotation
 	buffer  *[]byte // borrowed from buffers between begin and end
@@ -154,18 +162,18 @@ var buffers = sync.Pool{New: func() any { b := make([]byte, 0, recordsSize+MaxLi
 // Write logs a chunk of the stream. The end of an unfinished line is kept for
 // the next call. It always takes all of p.
 func (w *Writer) Write(p []byte) (int, error) {
-	n := len(p)
+	n, line := len(p), w.log.line
 	w.begin()
 	defer w.end()
 	for len(p) > 0 {
-		i := bytes.IndexByte(p[:min(len(p), MaxLine-len(w.tail)+1)], '\n')
+		i := bytes.IndexByte(p[:min(len(p), line-len(w.tail)+1)], '\n')
 		switch {
 		case i >= 0:
 			w.record(w.full, p[:i])
 			p = p[i+1:]
 			w.finishLine()
-		case len(w.tail)+len(p) > MaxLine:
-			take := MaxLine - len(w.tail)
+		case len(w.tail)+len(p) > line:
+			take := line - len(w.tail)
 			w.record(w.part, p[:take])
 			p = p[take:]
 			w.partial = true

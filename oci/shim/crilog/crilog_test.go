@@ -17,9 +17,14 @@ const stamp = "2026-02-03T04:05:06.000000007Z"
 
 func newLog(t testing.TB) (*Log, string, *[]string) {
 	t.Helper()
+	return newLogOf(t, 0)
+}
+
+func newLogOf(t testing.TB, line int) (*Log, string, *[]string) {
+	t.Helper()
 	path := filepath.Join(t.TempDir(), "log")
 	var reports []string
-	l, err := Open(path, func(s string) { reports = append(reports, s) })
+	l, err := Open(path, line, func(s string) { reports = append(reports, s) })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,6 +81,45 @@ func TestRecords(t *testing.T) {
 				t.Errorf("got %.300q\nwant %.300q", got, want.String())
 			}
 		})
+	}
+}
+
+// TestLine: another length than the usual one, which a rest does not change.
+func TestLine(t *testing.T) {
+	const line = 100000
+	long := strings.Repeat("x", line)
+	l, path, _ := newLogOf(t, line)
+	w := l.Writer("stdout")
+	for _, c := range []string{long[:70000], long[70000:] + "\n", long + "y\n", long[:60000]} {
+		w.Write([]byte(c))
+	}
+	saved, err := l.Save(func(f *os.File) (int, error) { return unix.Dup(int(f.Fd())) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	restored := Restore(saved, func(string) {})
+	t.Cleanup(restored.Close)
+	restored.now = l.now
+	w = restored.Writer("stdout")
+	w.Write([]byte(long))
+	w.Flush()
+	var want strings.Builder
+	for _, r := range []string{"F " + long, "P " + long, "F y", "P " + long, "P " + long[:60000]} {
+		fmt.Fprintf(&want, "%s stdout %s\n", stamp, r)
+	}
+	if read(t, path) != want.String() {
+		t.Error("the lines are not split where they should be")
+	}
+	// However long the line, no more than that is held.
+	for range 1000 {
+		w.Write([]byte(long[:65536]))
+	}
+	if n := cap(w.tail); n > 2*line {
+		t.Errorf("%d bytes are held for an endless line", n)
+	}
+	w.Write([]byte("\n"))
+	if w.tail != nil {
+		t.Errorf("%d bytes are held for nothing", cap(w.tail))
 	}
 }
 
@@ -266,7 +310,7 @@ func TestOnlyRegularFiles(t *testing.T) {
 		if err := l.Reopen(); err == nil || !strings.Contains(err.Error(), path) {
 			t.Errorf("%s: Reopen gives the error %v", name, err)
 		}
-		if _, err := Open(path, func(string) {}); err == nil {
+		if _, err := Open(path, 0, func(string) {}); err == nil {
 			t.Errorf("%s: it was opened", name)
 		}
 		if _, err := os.Lstat(path + "-elsewhere"); err == nil {

@@ -2,7 +2,6 @@ package crilog
 
 import (
 	"os"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -12,6 +11,7 @@ import (
 type Saved struct {
 	Path    string
 	File    int
+	Line    int
 	Lost    int64             `json:",omitempty"`
 	Writers map[string]Middle `json:",omitempty"`
 }
@@ -27,7 +27,7 @@ type Middle struct {
 func (l *Log) Save(keep func(*os.File) (int, error)) (*Saved, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	s := &Saved{Path: l.path, Lost: l.lost, Writers: make(map[string]Middle)}
+	s := &Saved{Path: l.path, Line: l.line, Lost: l.lost, Writers: make(map[string]Middle)}
 	for _, w := range l.writers {
 		if w.file != l.current {
 			return nil, nil
@@ -45,6 +45,7 @@ func (l *Log) Save(keep func(*os.File) (int, error)) (*Saved, error) {
 // before were.
 func Restore(s *Saved, report func(string)) *Log {
 	unix.CloseOnExec(s.File)
-	f := &file{os.NewFile(uintptr(s.File), s.Path)}
-	return &Log{path: s.Path, report: report, now: time.Now, current: f, lost: s.Lost, middles: s.Writers}
+	l := logOf(&file{os.NewFile(uintptr(s.File), s.Path)}, s.Path, s.Line, report)
+	l.lost, l.middles = s.Lost, s.Writers
+	return l
 }

@@ -12,7 +12,7 @@ import (
 // TestSaveWaitsForInput: what was taken from a client that has gone since, and
 // waits for the container to read, is not left behind.
 func TestSaveWaitsForInput(t *testing.T) {
-	s, err := NewStreams("", nil)
+	s, err := NewStreams("", 0, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -33,15 +33,16 @@ type Streams struct {
 	feeds int      // clients' inputs that are being copied
 }
 
-// NewStreams opens the log at logPath, "" for none. report is told when output
-// begins to be dropped and when that ends.
-func NewStreams(logPath string, report func(string)) (*Streams, error) {
+// NewStreams opens the log at logPath, "" for none, whose lines are split as
+// crilog.Open says. report is told when output begins to be dropped and when that
+// ends.
+func NewStreams(logPath string, logLine int, report func(string)) (*Streams, error) {
 	s := &Streams{drained: make(chan struct{})}
 	if logPath == "" {
 		return s, nil
 	}
 	var err error
-	s.Log, err = crilog.Open(logPath, report)
+	s.Log, err = crilog.Open(logPath, logLine, report)
 	return s, err
 }
 

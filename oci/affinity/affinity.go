@@ -1,0 +1,63 @@
+// Package affinity starts processes on chosen processors. It never changes those of
+// a process that runs.
+package affinity
+
+import (
+	"fmt"
+	"runtime"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Parse reads a list of processors such as "0-3,8", as in a cgroup's cpuset.cpus.
+func Parse(list string) (*unix.CPUSet, error) {
+	cpus := &unix.CPUSet{}
+	for item := range strings.SplitSeq(list, ",") {
+		first, last, isRange := strings.Cut(item, "-")
+		if !isRange {
+			last = first
+		}
+		low, err := strconv.ParseUint(first, 10, 16)
+		if err != nil {
+			return nil, fmt.Errorf("%q is not a list of processors such as \"0-3,8\"", list)
+		}
+		high, err := strconv.ParseUint(last, 10, 16)
+		if err != nil || high < low {
+			return nil, fmt.Errorf("%q is not a list of processors such as \"0-3,8\"", list)
+		}
+		for n := int(low); n <= int(high); n++ {
+			cpus.Set(n)
+		}
+		if !cpus.IsSet(int(high)) {
+			return nil, fmt.Errorf("processor %d is beyond those that can be chosen", high)
+		}
+	}
+	return cpus, nil
+}
+
+// All are all processors that there can be.
+func All() *unix.CPUSet {
+	cpus := &unix.CPUSet{}
+	cpus.Fill()
+	return cpus
+}
+
+// On calls start, whose processes run on the processors and no others, as do those
+// that they start. On an error of its own, as where there is none of the processors,
+// it does not call it.
+func On(cpus *unix.CPUSet, start func() error) error {
+	result := make(chan error)
+	go func() {
+		runtime.LockOSThread() // for ever: the thread ends with the function
+		err := unix.SchedSetaffinity(0, cpus)
+		if err != nil {
+			err = fmt.Errorf("cannot choose the processors: %w", err)
+		} else {
+			err = start()
+		}
+		result <- err
+	}()
+	return <-result
+}
