@@ -247,10 +247,17 @@ func (s *Stack) mount(target string) error {
 			if err := unix.Unshare(unix.CLONE_FS); err != nil {
 				return fmt.Errorf("unshare: %w", err)
 			}
+			// The first thread does not end, and its directory is the process's.
+			from, err := unix.Open(".", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+			if err != nil {
+				return &os.PathError{Op: "open", Path: ".", Err: err}
+			}
+			defer unix.Close(from)
+			defer func() { _ = unix.Fchdir(from) }()
 			if err := unix.Chdir(base); err != nil {
 				return &os.PathError{Op: "chdir", Path: base, Err: err}
 			}
-			err := error(unix.EINVAL)
+			err = unix.EINVAL
 			if s.Upper != "" {
 				err = unix.Mount("overlay", target, "overlay", flags, data+",volatile")
 			}

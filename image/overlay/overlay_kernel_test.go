@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -134,5 +135,31 @@ func TestMountFailureNamesTheTarget(t *testing.T) {
 	target := filepath.Join(t.TempDir(), "missing")
 	if err := Mount(Stack{Lowers: lowers}, target); err == nil || !strings.Contains(err.Error(), target) {
 		t.Errorf("error %v", err)
+	}
+}
+
+// TestMountLeavesTheProcess mounts so often, each time at the cost of a thread, that
+// the first thread has its turn, which does not end.
+func TestMountLeavesTheProcess(t *testing.T) {
+	_, lowers := layers(t, 2)
+	s := Stack{Lowers: lowers}
+	before, err := os.Readlink("/proc/self/cwd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all sync.WaitGroup
+	for range 16 {
+		target := t.TempDir()
+		all.Go(func() {
+			for range 20 {
+				if err := errors.Join(s.mount(target), Unmount(target)); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	all.Wait()
+	if now, err := os.Readlink("/proc/self/cwd"); now != before || err != nil {
+		t.Errorf("the process's working directory changed to %s, %v", now, err)
 	}
 }
