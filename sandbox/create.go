@@ -152,6 +152,9 @@ func (p *pod) newBuilding(ctx context.Context, config *spec.Container) (*buildin
 		Handler: p.m.handlerName(r.Handler), Policy: *p.m.policy.Load(), Rootfs: "rootfs",
 		Labels: spec.ContainerLabels(r.Labels, config.Security.SELinux),
 	}
+	if err := b.checkLabels(); err != nil {
+		return nil, err
+	}
 	if b.input.Paths, err = p.specPaths(config); err != nil {
 		return nil, err
 	}

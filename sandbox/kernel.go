@@ -54,9 +54,10 @@ type kernel struct {
 	devices func(c *spec.Container) ([]spec.ResolvedDevice, error)
 
 	// Of SELinux alone.
-	labels    func(o *spec.SELinux) (spec.Labels, error)
-	relabel   func(path, label string) error
-	labelFile func(path, label string) error
+	labels      func(o *spec.SELinux) (spec.Labels, error)
+	checkLabels func(l spec.Labels) error
+	relabel     func(path, label string) error
+	labelFile   func(path, label string) error
 }
 
 func hostKernel() *kernel {
@@ -87,6 +88,7 @@ func hostKernel() *kernel {
 		user:            rootfs.ResolveUser,
 		devices:         host.Devices,
 		labels:          host.AllocateLabels,
+		checkLabels:     host.CheckLabels,
 		relabel:         host.Relabel,
 		labelFile:       host.LabelFile,
 	}

@@ -15,6 +15,14 @@ func (m *Manager) podLabels(config *spec.Pod) (spec.Labels, error) {
 	return m.kernel.labels(config.Security.SELinux)
 }
 
+// checkLabels refuses labels of the container's own that the policy does not know.
+func (b *building) checkLabels() error {
+	if b.config.Security.SELinux == nil {
+		return nil
+	}
+	return b.p.m.kernel.checkLabels(b.input.Labels)
+}
+
 // dropPod forgets a pod whose record is gone, and gives its level back.
 func (m *Manager) dropPod(p *pod) {
 	m.index.removePod(p)

@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
@@ -39,6 +40,10 @@ func TestSELinux(t *testing.T) {
 		if s.Process.SelinuxLabel != want || s.Linux.MountLabel != "u:o:file_t:s0:c1,c2" {
 			t.Errorf("%s has the labels %q and %q", name, s.Process.SelinuxLabel, s.Linux.MountLabel)
 		}
+	}
+	config.Name, config.Security.SELinux = "unknown", &spec.SELinux{Type: "nosuch_t"}
+	if _, err := m.CreateContainer(bg, pod, config); !errors.Is(err, ErrInvalid) {
+		t.Errorf("a label that the policy does not know: %v", err)
 	}
 	if w.labels[given] != "u:o:file_t:s0:c1,c2" || len(w.labels) != 1 {
 		t.Errorf("labelled are %v", w.labels)

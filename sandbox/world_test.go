@@ -340,12 +340,21 @@ func (w *world) kernel() *kernel {
 		labels: func(o *spec.SELinux) (spec.Labels, error) {
 			return spec.ContainerLabels(spec.Labels{Process: "u:r:container_t:s0:c1,c2", Mount: "u:o:file_t:s0:c1,c2"}, o), nil
 		},
+		checkLabels: knownLabels,
 		relabel: func(path, label string) error {
 			w.labels[path] = label
 			return nil
 		},
 		labelFile: func(string, string) error { return nil },
 	}
+}
+
+// knownLabels is a policy that knows all types but one.
+func knownLabels(l spec.Labels) error {
+	if strings.Contains(l.Process, "nosuch_t") {
+		return fmt.Errorf("%w selinux_options: nosuch_t", spec.ErrInvalid)
+	}
+	return nil
 }
 
 func (w *world) killHung(ctx context.Context, dir string) error {

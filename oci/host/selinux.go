@@ -1,10 +1,12 @@
 package host
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/opencontainers/selinux/go-selinux"
 	"github.com/opencontainers/selinux/go-selinux/label"
+	"golang.org/x/sys/unix"
 
 	"github.com/criruntime/criruntime/oci/spec"
 )
@@ -12,13 +14,39 @@ import (
 // AllocateLabels returns the labels of a new pod: those of the machine's policy
 // for containers, with what the pod asks for, and unless that is a level, with
 // one that no other pod has. ReleaseLabels lets go of the level. Without SELinux
-// they are empty. An error wraps spec.ErrInvalid.
+// they are empty. An error that is the pod's fault wraps spec.ErrInvalid.
 func AllocateLabels(o *spec.SELinux) (spec.Labels, error) {
 	process, mount, err := label.InitLabels(o.Options())
 	if err != nil {
 		return spec.Labels{}, fmt.Errorf("%w selinux_options: %v", spec.ErrInvalid, err)
 	}
-	return spec.Labels{Process: process, Mount: mount}, nil
+	l := spec.Labels{Process: process, Mount: mount}
+	if err := CheckLabels(l); err != nil {
+		ReleaseLabels(l)
+		return spec.Labels{}, err
+	}
+	return l, nil
+}
+
+// CheckLabels asks the kernel whether its policy knows the labels. An error wraps
+// spec.ErrInvalid if it does not. Without SELinux nobody knows, and all are right.
+func CheckLabels(l spec.Labels) error {
+	if !selinux.GetEnabled() {
+		return nil
+	}
+	for _, label := range []string{l.Process, l.Mount} {
+		if label == "" {
+			continue
+		}
+		err := selinux.SecurityCheckContext(label)
+		if errors.Is(err, unix.EINVAL) {
+			return fmt.Errorf("%w selinux_options: this machine's policy does not know the label %s", spec.ErrInvalid, label)
+		}
+		if err != nil {
+			return fmt.Errorf("cannot check the label %s: %w", label, err)
+		}
+	}
+	return nil
 }
 
 // ReserveLabels keeps the level of a pod of an earlier daemon from others. That
