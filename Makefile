@@ -105,7 +105,7 @@ gvisor: deps tools build ## pods in gVisor (root; builds it, two minutes of a pr
 	@test/tools/gvisor.sh $(CACHE)
 	@$(GO) run -buildvcs=false ./test/run gvisor
 
-vm: deps tools build ## the kernel tests of oci in a machine with cgroup v2 and AppArmor (root; needs qemu-system-x86 and cpio)
+vm: deps tools build ## in machines of their own: the kernel tests of oci with cgroup v2, AppArmor and systemd, and SELinux (root)
 	@CACHE=$(CACHE) test/vm/run.sh $(ARGS)
 
 demo: deps tools build ## a web server pod from nothing, with every step shown (root)

@@ -133,7 +133,7 @@ func (n *Node) Start(ctx context.Context) error {
 		return err
 	}
 	defer c.Close()
-	err = Until(ctx, 30*time.Second, func() error {
+	err = Until(ctx, 2*time.Minute, func() error {
 		if !n.Running() {
 			return errors.New("the daemon has ended")
 		}

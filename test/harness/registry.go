@@ -61,7 +61,7 @@ func StartRegistry(ctx context.Context, dir string, login Login) (*Registry, err
 		Dir:      filepath.Join(dir, "data"),
 		process:  p,
 	}
-	err = Until(ctx, 20*time.Second, func() error {
+	err = Until(ctx, 2*time.Minute, func() error {
 		if !p.running() {
 			return fmt.Errorf("the registry has ended, see %s", p.log)
 		}
