@@ -9,6 +9,7 @@ import (
 
 	"github.com/containernetworking/cni/libcni"
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 
 	"github.com/criruntime/criruntime/oci/namespace"
 	"github.com/criruntime/criruntime/test/harness"
@@ -32,9 +33,12 @@ func (b *bench) alone() (*plugins, error) {
 	return &plugins{b.dir, c, list}, nil
 }
 
+// cost is what the plugins took to make networks and to take them away.
+type cost struct{ add, addCPU, del time.Duration }
+
 // attach makes as many networks at the same time as are asked for, takes them
-// away again, and says how long either took.
-func (p *plugins) attach(ctx context.Context, count int) (add, del time.Duration, err error) {
+// away again, and says what that cost.
+func (p *plugins) attach(ctx context.Context, count int) (c cost, err error) {
 	var all []*libcni.RuntimeConf
 	defer func() {
 		for _, rt := range all {
@@ -45,16 +49,32 @@ func (p *plugins) attach(ctx context.Context, count int) (add, del time.Duration
 		id := fmt.Sprintf("plugins-alone-%d", i)
 		net := filepath.Join(p.dir, id)
 		if err := namespace.Create(namespace.Options{Net: net}); err != nil {
-			return 0, 0, err
+			return c, err
 		}
 		all = append(all, &libcni.RuntimeConf{ContainerID: id, NetNS: net, IfName: "eth0"})
 	}
-	add, err = sideBySide(all, func(rt *libcni.RuntimeConf) error {
+	before, err := childrenCPU()
+	if err != nil {
+		return c, err
+	}
+	c.add, err = sideBySide(all, func(rt *libcni.RuntimeConf) error {
 		_, err := p.cni.AddNetworkList(ctx, p.list, rt)
 		return err
 	})
-	del, delErr := sideBySide(all, func(rt *libcni.RuntimeConf) error { return p.cni.DelNetworkList(ctx, p.list, rt) })
-	return add, del, errors.Join(err, delErr)
+	after, cpuErr := childrenCPU()
+	c.addCPU = after - before
+	var delErr error
+	c.del, delErr = sideBySide(all, func(rt *libcni.RuntimeConf) error { return p.cni.DelNetworkList(ctx, p.list, rt) })
+	return c, errors.Join(err, cpuErr, delErr)
+}
+
+// childrenCPU is the CPU time of the processes that have ended, with theirs.
+func childrenCPU() (time.Duration, error) {
+	var u unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_CHILDREN, &u); err != nil {
+		return 0, fmt.Errorf("cannot read the CPU time of children: %w", err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano()), nil
 }
 
 func sideBySide[T any](all []T, fn func(T) error) (time.Duration, error) {
