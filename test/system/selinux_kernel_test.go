@@ -84,11 +84,24 @@ func (w *world) proc(id string) string {
 	return fmt.Sprintf("/proc/%d", info.Pid)
 }
 
-// domain is the label of a container's process.
-func (w *world) domain(id string) string {
+// domain is the label of a container's process. It has that of the runtime until
+// it has become the container's program.
+func (w *world) domain(id string) (label string) {
 	w.t.Helper()
-	b, err := os.ReadFile(w.proc(id) + "/attr/current")
-	must(w.t, err)
+	own := processLabel(w.t, "/proc/self")
+	w.eventually(time.Minute, func() error {
+		if label = processLabel(w.t, w.proc(id)); label == own {
+			return fmt.Errorf("the process of container %s is still libcontainer's", id)
+		}
+		return nil
+	})
+	return label
+}
+
+func processLabel(t *testing.T, proc string) string {
+	t.Helper()
+	b, err := os.ReadFile(proc + "/attr/current")
+	must(t, err)
 	return strings.Trim(string(b), "\x00\n")
 }
 
