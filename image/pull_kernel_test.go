@@ -307,7 +307,7 @@ func (g *gate) fault(s *rt.Server, d digest.Digest) rt.Fault {
 }
 
 func TestCancelledHalfWay(t *testing.T) {
-	b := newBench(t, func(b *bench) { b.o.Stall = time.Minute })
+	b := newBench(t)
 	p := b.reg.Push(big(t, "app:1", 4<<20))
 	g := newGate()
 	b.reg.Misbehave(g.fault(b.reg, p.Blobs[0]))
@@ -327,7 +327,7 @@ func TestCancelledHalfWay(t *testing.T) {
 // TestOnePullForAll: who asks for what is being pulled shares it; one that
 // leaves does not disturb the others.
 func TestOnePullForAll(t *testing.T) {
-	b := newBench(t, func(b *bench) { b.o.Stall = time.Minute })
+	b := newBench(t)
 	p := b.reg.Push(big(t, "app:1", 1<<20))
 	q := b.reg.Push(big(t, "same-layers:1", 1<<20))
 	g := newGate()
@@ -394,7 +394,7 @@ func TestInterruptedTransfers(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			b := newBench(t)
+			b := newBench(t, func(b *bench) { b.o.Stall = 2 * time.Second })
 			p := b.reg.Push(big(t, "app:1", 3<<20))
 			var tries atomic.Int32
 			b.reg.Misbehave(func(w http.ResponseWriter, r *http.Request) bool {
@@ -422,7 +422,7 @@ func TestInterruptedTransfers(t *testing.T) {
 // TestGivesUp: a registry that never delivers is given up, and what did arrive
 // serves the next attempt.
 func TestGivesUp(t *testing.T) {
-	b := newBench(t, func(b *bench) { b.o.Stall = 50 * time.Millisecond })
+	b := newBench(t, func(b *bench) { b.o.Stall = 2 * time.Second })
 	p := b.reg.Push(big(t, "app:1", 1<<20))
 	b.reg.Misbehave(func(w http.ResponseWriter, r *http.Request) bool {
 		if !strings.HasSuffix(r.URL.Path, p.Blobs[0].String()) {

@@ -1,6 +1,7 @@
 package network
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -166,14 +167,16 @@ func TestChangesTakeEffectAtOnce(t *testing.T) {
 	// not the next file's.
 	r.config("90-z.conflist", list("1.0.0", "z", "one"))
 	path := filepath.Join(r.conf, "10-a.conflist")
-	if err := os.WriteFile(path, []byte(`{"name": "c`), 0o644); err != nil {
-		t.Fatal(err)
+	written := func(at time.Time) {
+		t.Helper()
+		err := os.WriteFile(path+".new", []byte(`{"name": "c`), 0o644)
+		if err = errors.Join(err, os.Chtimes(path+".new", at, at), os.Rename(path+".new", path)); err != nil {
+			t.Fatal(err)
+		}
 	}
+	written(time.Now().Add(time.Hour)) // a moment that lasts as long as the test
 	attach("p4", "c")
-	past := time.Now().Add(-time.Minute)
-	if err := os.Chtimes(path, past, past); err != nil {
-		t.Fatal(err)
-	}
+	written(time.Now().Add(-time.Minute))
 	attach("p5", "z")
 }
 
@@ -183,7 +186,7 @@ func TestWatcherTells(t *testing.T) {
 	r := newRig(t, nil)
 	heard := func(want string) {
 		t.Helper()
-		for range 200 {
+		for range 3000 {
 			for _, e := range r.logs.AllEntries() {
 				if strings.Contains(e.Message, want) {
 					return
@@ -205,7 +208,7 @@ func TestWatcherTells(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = r.Status(t.Context()) // the kubelet asks every few seconds
-	for range 200 {
+	for range 3000 {
 		// Again and again: when the new directory is watched is not known.
 		r.config("10-a.conflist", list("1.0.0", "second", "one"))
 		time.Sleep(20 * time.Millisecond)

@@ -15,7 +15,7 @@ func TestMain(m *testing.M) {
 	if dir := os.Getenv("NETWORK_TEST_VICTIM"); dir != "" {
 		n, err := New(Options{ConfDir: dir + "/net.d", BinDirs: []string{dir + "/bin"}, CacheDir: dir + "/cache"})
 		if err == nil && os.Getenv("NETWORK_TEST_DETACH") != "" {
-			n.o.PluginTimeout = 300 * time.Millisecond
+			n.o.PluginTimeout = 5 * time.Second
 			if err = n.Detach(context.Background(), pod("p1")); err == nil {
 				os.Exit(0)
 			}
@@ -33,7 +33,7 @@ func TestKilledDuringAdd(t *testing.T) {
 	r := newRig(t, nil)
 	r.plugin("one", `[ $CNI_COMMAND = ADD ] || { echo end >>$d/order; exit 0; }
 echo begin >>$d/order
-i=0; while [ ! -e $d/go ] && [ $i -lt 500 ]; do i=$((i+1)); sleep 0.02; done
+i=0; while [ ! -e $d/go ] && [ $i -lt 3000 ]; do i=$((i+1)); sleep 0.02; done
 echo added >>$d/order
 `+gives)
 	r.config("10-a.conflist", list("1.0.0", "net-a", "one"))
@@ -42,7 +42,7 @@ echo added >>$d/order
 	if err := victim.Start(); err != nil {
 		t.Fatal(err)
 	}
-	for i := 0; r.read("order") == "" && i < 500; i++ {
+	for i := 0; r.read("order") == "" && i < 6000; i++ {
 		time.Sleep(10 * time.Millisecond)
 	}
 	if err := victim.Process.Signal(syscall.SIGKILL); err != nil {
@@ -80,7 +80,7 @@ wait`)
 	if err := victim.Start(); err != nil {
 		t.Fatal(err)
 	}
-	for i := 0; r.read("child") == "" && i < 500; i++ {
+	for i := 0; r.read("child") == "" && i < 6000; i++ {
 		time.Sleep(10 * time.Millisecond)
 	}
 	if err := victim.Process.Signal(syscall.SIGKILL); err != nil {

@@ -34,7 +34,7 @@ func newRig(t *testing.T, change func(*Options)) *rig {
 	logger.SetLevel(logrus.DebugLevel)
 	r.logs = hook
 	o := Options{
-		ConfDir: r.conf, BinDirs: []string{r.bin}, CacheDir: r.cache, PluginTimeout: 20 * time.Second, Log: logrus.NewEntry(logger),
+		ConfDir: r.conf, BinDirs: []string{r.bin}, CacheDir: r.cache, PluginTimeout: time.Minute, Log: logrus.NewEntry(logger),
 		Observe: func(plugin, command string, _ time.Duration, _ error) { r.seen <- plugin + " " + command },
 	}
 	if change != nil {

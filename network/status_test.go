@@ -38,7 +38,7 @@ exit 0`)
 	if err := os.Remove(r.d + "/sick"); err != nil {
 		t.Fatal(err)
 	}
-	for range 300 {
+	for range 3000 {
 		if err = r.Status(t.Context()); err == nil {
 			return
 		}
@@ -142,13 +142,13 @@ func TestAttachWaitsForCollection(t *testing.T) {
 	r := newRig(t, nil)
 	r.plugin("one", `if [ $CNI_COMMAND = GC ]; then
   : >$d/collecting
-  i=0; while [ ! -e $d/go ] && [ $i -lt 500 ]; do i=$((i+1)); sleep 0.02; done
+  i=0; while [ ! -e $d/go ] && [ $i -lt 3000 ]; do i=$((i+1)); sleep 0.02; done
 fi
 `+gives)
 	r.config("10-a.conflist", list("1.1.0", "net-a", "one"))
 	done := make(chan error, 1)
 	go func() { done <- r.GC(context.Background(), nil) }()
-	for i := 0; r.read("one.GC.in") == "" && i < 500; i++ {
+	for i := 0; r.read("one.GC.in") == "" && i < 6000; i++ {
 		time.Sleep(10 * time.Millisecond)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)

@@ -164,7 +164,7 @@ func introduced(t *testing.T, n *NRI, w *witness) {
 	select {
 	case <-w.synchronized:
 		n.Hold()()
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("the plugin is not introduced")
 	}
 }

@@ -176,6 +176,13 @@ func TestSharedPID(t *testing.T) {
 		t.Fatalf("info = %+v, %v", info, err)
 	}
 	first := p.run(pidNS, script("(sleep 0.05 &); exec sleep 1000"))
+	if info, err = p.Info(p.context()); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the first command is executed", func() bool {
+		comm, _ := os.ReadFile("/proc/" + itoa(info.Containers[0].Pid) + "/comm")
+		return string(comm) == "sleep\n"
+	})
 	second := p.run(pidNS, script("ps -o pid,comm; ls /proc/1/root 2>&1; cat /proc/1/status | head -1; exit 4"))
 	if e := p.exit(second.create.ID); e.Code != 4 {
 		t.Errorf("exit = %+v", e)

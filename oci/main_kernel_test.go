@@ -168,7 +168,7 @@ func (p *pod) end() {
 
 // context ends when a test may be taken to hang.
 func (p *pod) context() context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	p.Cleanup(cancel)
 	return ctx
 }
@@ -343,7 +343,7 @@ func (p *pod) remove(id string) {
 // exit waits for a container's end.
 func (p *pod) exit(id string) oci.Exit {
 	p.Helper()
-	ctx, cancel := context.WithTimeout(p.context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(p.context(), time.Minute)
 	defer cancel()
 	exits, err := p.Events(ctx)
 	if err != nil {
@@ -378,7 +378,7 @@ func readLog(t testing.TB, path string) string {
 // eventually waits for something that takes a moment.
 func eventually(t testing.TB, what string, condition func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
 		if condition() {
 			return
 		}

@@ -95,6 +95,7 @@ func TestCreateContainerRetryAfterFailedUndo(t *testing.T) {
 func TestCreateContainerIsIdempotent(t *testing.T) {
 	w := newWorld(t)
 	m := w.manager()
+	m.times.linger = time.Minute
 	pod := must(m.RunPod(bg, podConfig("p"), ""))(t)
 	block := make(chan struct{})
 	w.fail("create", fault{times: 1, block: block})

@@ -81,6 +81,35 @@ func TestExecSyncWithDaemon(t *testing.T) {
 	}
 }
 
+// What a command has written is told, however late it is read.
+func TestOutputIsReadLate(t *testing.T) {
+	nothingOpen(t)
+	for _, tty := range []bool{false, true} {
+		s := must(newStreams(false, true, true, tty))(t)
+		far := s.theirs.Stdout
+		if tty {
+			far = s.theirs.Stdin
+		}
+		must(io.WriteString(far, "the last words"))(t)
+		s.stopReading(-time.Second) // the reader gets its processor after that
+		var out output
+		<-s.bridge(Session{Stdout: &out, Stderr: &output{}, TTY: tty})
+		if out.String() != "the last words" {
+			t.Errorf("terminal %v: the client got %q", tty, out.String())
+		}
+		s.handedOver()
+		s.close()
+	}
+	s := must(newStreams(false, true, false, false))(t)
+	must(io.WriteString(s.theirs.Stdout, "the last words"))(t)
+	s.stopReading(-time.Second)
+	if b := newCapture(s.stdout).bytes(); string(b) != "the last words" {
+		t.Errorf("captured was %q", b)
+	}
+	s.handedOver()
+	s.close()
+}
+
 // output collects a session's output; it is closed once.
 type output struct {
 	bytes.Buffer
@@ -138,12 +167,17 @@ func TestAttach(t *testing.T) {
 		t.Errorf("a terminal where there is none: %v", err)
 	}
 	ctx, cancel := context.WithCancel(bg)
-	time.AfterFunc(20*time.Millisecond, cancel)
 	in, keep := io.Pipe()
 	defer keep.Close()
-	stdout = output{}
-	check(t, m.Attach(ctx, ctr, Session{Stdin: in, Stdout: &stdout}))
+	go func() { _, _ = io.WriteString(keep, "still there") }()
+	check(t, m.Attach(ctx, ctr, Session{Stdin: in, Stdout: leaver(cancel)}))
 }
+
+// leaver is a client's output that gives up its session when something comes.
+type leaver context.CancelFunc
+
+func (l leaver) Write(p []byte) (int, error) { l(); return len(p), nil }
+func (l leaver) Close() error                { return nil }
 
 // stream is a client's side of a forwarded connection.
 type stream struct {
@@ -186,9 +220,12 @@ func TestPortForward(t *testing.T) {
 			}
 			// A client that neither sends nor ends is ended.
 			ctx, cancel := context.WithCancel(bg)
-			time.AfterFunc(20*time.Millisecond, cancel)
 			a, b := net.Pipe()
 			defer b.Close()
+			go func() {
+				_, _ = b.Write([]byte("x")) // until it is read, which takes a connection
+				cancel()
+			}()
 			check(t, m.PortForward(ctx, pods[0], port, stream{a}))
 			l.Close()
 			if err := m.PortForward(bg, pods[0], port, newHalfStream("")); !errors.Is(err, ErrUnavailable) {

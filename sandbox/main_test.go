@@ -17,7 +17,7 @@ func TestMain(m *testing.M) {
 	signal.Stop(signals)
 	before := runtime.NumGoroutine()
 	code := m.Run()
-	for wait := 0; runtime.NumGoroutine() > before && wait < 500; wait++ {
+	for wait := 0; runtime.NumGoroutine() > before && wait < 6000; wait++ {
 		time.Sleep(10 * time.Millisecond)
 	}
 	if n := runtime.NumGoroutine(); n > before && code == 0 {

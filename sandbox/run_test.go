@@ -34,7 +34,7 @@ func check(t testing.TB, err error) {
 // eventually waits for what another goroutine is about to do.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	for range 1000 {
+	for range 12000 { // a minute: other processes may have the processor
 		if ok() {
 			return
 		}

@@ -1,10 +1,12 @@
 package sandbox
 
 import (
+	"errors"
 	"io"
 	"net"
 	"os"
 	"sync"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -19,7 +21,7 @@ type streams struct {
 	stdin  *os.File
 	stdout *os.File
 	stderr *os.File
-	tty    net.Conn // instead of the three
+	tty    *net.UnixConn // instead of the three
 }
 
 // newStreams makes the streams that are wanted.
@@ -52,7 +54,7 @@ func newStreams(stdin, stdout, stderr, tty bool) (s *streams, err error) {
 }
 
 // socketPair is a terminal's line: its far end as a file, ours as a connection.
-func socketPair() (*os.File, net.Conn, error) {
+func socketPair() (*os.File, *net.UnixConn, error) {
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, nil, os.NewSyscallError("socketpair", err)
@@ -65,7 +67,7 @@ func socketPair() (*os.File, net.Conn, error) {
 		theirs.Close()
 		return nil, nil, err
 	}
-	return theirs, conn, nil
+	return theirs, conn.(*net.UnixConn), nil // of the family that was asked for
 }
 
 // handedOver closes the ends that a shim has got, or never will.
@@ -90,8 +92,8 @@ func (s *streams) close() {
 	}
 }
 
-// stopReading ends the copying of output after a while, for somebody else may
-// hold the process's ends open for ever.
+// stopReading ends the wait for output after a while, for somebody else may hold
+// the process's ends open for ever.
 func (s *streams) stopReading(after time.Duration) {
 	deadline := time.Now().Add(after)
 	for _, f := range []*os.File{s.stdout, s.stderr} {
@@ -101,6 +103,47 @@ func (s *streams) stopReading(after time.Duration) {
 	}
 	if s.tty != nil {
 		_ = s.tty.SetReadDeadline(deadline)
+	}
+}
+
+// held reads a stream to its end or, when stopReading has called its time over, as
+// far as the kernel holds it by then: that was written in time, and is only read
+// late, because the client is slow or the machine busy.
+type held struct {
+	from interface {
+		io.Reader
+		syscall.Conn
+	}
+	over bool
+	left int
+}
+
+// Read implements io.Reader.
+func (h *held) Read(p []byte) (int, error) {
+	if !h.over {
+		n, err := h.from.Read(p)
+		if !errors.Is(err, os.ErrDeadlineExceeded) {
+			return n, err
+		}
+		h.over = true
+		h.control(func(fd int) { h.left, _ = unix.IoctlGetInt(fd, unix.TIOCINQ) })
+	}
+	if h.left <= 0 || len(p) == 0 {
+		return 0, io.EOF
+	}
+	n := 0
+	h.control(func(fd int) { n, _ = unix.Read(fd, p[:min(len(p), h.left)]) })
+	if n <= 0 {
+		return 0, io.EOF
+	}
+	h.left -= n
+	return n, nil
+}
+
+// control calls fn with the descriptor, for which no deadline counts.
+func (h *held) control(fn func(fd int)) {
+	if conn, err := h.from.SyscallConn(); err == nil {
+		_ = conn.Control(func(fd uintptr) { fn(int(fd)) })
 	}
 }
 
@@ -124,7 +167,7 @@ func (s *streams) bridge(c Session) (drained <-chan struct{}) {
 			go func() { _, _ = io.Copy(s.tty, c.Stdin) }() // a terminal has no end of input
 		}
 		if c.Stdout != nil {
-			output(c.Stdout, s.tty)
+			output(c.Stdout, &held{from: s.tty})
 		}
 	}
 	if s.stdin != nil {
@@ -134,10 +177,10 @@ func (s *streams) bridge(c Session) (drained <-chan struct{}) {
 		}()
 	}
 	if s.stdout != nil {
-		output(c.Stdout, s.stdout)
+		output(c.Stdout, &held{from: s.stdout})
 	}
 	if s.stderr != nil {
-		output(c.Stderr, s.stderr)
+		output(c.Stderr, &held{from: s.stderr})
 	}
 	go func() {
 		outputs.Wait()
@@ -150,13 +193,15 @@ func (s *streams) bridge(c Session) (drained <-chan struct{}) {
 // expects.
 const execOutputLimit = 16 << 20
 
-// capture reads a stream to its end and keeps the beginning.
+// capture reads a stream to its end and keeps the beginning; it waits no longer for
+// that than stopReading allows.
 type capture struct {
 	done chan struct{}
 	data []byte
 }
 
-func newCapture(r io.Reader) *capture {
+func newCapture(f *os.File) *capture {
+	r := &held{from: f}
 	c := &capture{done: make(chan struct{})}
 	go func() {
 		defer close(c.done)

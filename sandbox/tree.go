@@ -27,8 +27,19 @@ func emptyTree(dir string, keep ...string) error {
 	return nil
 }
 
-// removeTree is emptyTree and then removes dir too.
-func removeTree(dir string) error {
+// removeTree is emptyTree and then removes dir too. It begins again where it finds
+// a directory filled anew: CRIU, which outlives a daemon that is killed, goes on
+// making files until their directory is gone.
+func removeTree(dir string) (err error) {
+	for range 1000 {
+		if err = removeTreeOnce(dir); !errors.Is(err, unix.ENOTEMPTY) {
+			break
+		}
+	}
+	return err
+}
+
+func removeTreeOnce(dir string) error {
 	if err := emptyTree(dir); err != nil {
 		return err
 	}

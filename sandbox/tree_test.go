@@ -3,6 +3,7 @@ package sandbox
 import (
 	"os"
 	"path/filepath"
+	"strconv"
 	"testing"
 )
 
@@ -27,5 +28,29 @@ func TestEmptyTree(t *testing.T) {
 	check(t, os.Symlink(outside, link))
 	if err := emptyTree(link); err == nil {
 		t.Error("emptied what a link points to")
+	}
+}
+
+// A directory in which somebody still makes files goes all the same.
+func TestRemoveTreeThatIsFilledMeanwhile(t *testing.T) {
+	for range 200 {
+		dir := filepath.Join(t.TempDir(), "work")
+		inner := filepath.Join(dir, "images")
+		check(t, os.MkdirAll(inner, 0o700))
+		begun, ended := make(chan struct{}), make(chan struct{})
+		go func() {
+			defer close(ended)
+			for i := 0; ; i++ {
+				if err := os.WriteFile(filepath.Join(inner, strconv.Itoa(i)), nil, 0o600); err != nil {
+					return // it is gone
+				}
+				if i == 10 {
+					close(begun)
+				}
+			}
+		}()
+		<-begun
+		check(t, removeTree(dir))
+		<-ended
 	}
 }

@@ -97,7 +97,7 @@ func (w *world) tryManager() (*Manager, error) {
 		log.SetLevel(logrus.DebugLevel)
 	}
 	times := defaultTimes()
-	times.shim, times.kill, times.drain, times.linger = time.Second, 300*time.Millisecond, 100*time.Millisecond, 100*time.Millisecond
+	times.shim, times.kill, times.drain, times.linger = 2*time.Second, time.Second, 100*time.Millisecond, 100*time.Millisecond
 	m, err := New(context.Background(), Options{
 		State: filepath.Join(w.dir, "state"), Root: w.dir, NetNSDir: filepath.Join(w.dir, "netns"),
 		Images: fakeImages{w}, Network: fakeNetwork{w},

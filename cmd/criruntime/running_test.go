@@ -100,7 +100,7 @@ func (twoPods) Containers(sandbox.ContainerFilter) []*sandbox.ContainerStatus {
 }
 
 func TestMetrics(t *testing.T) {
-	captureLog(t)
+	log := captureLog(t)
 	m := newMetrics()
 	m.registry.MustRegister(census{twoPods{}})
 	m.request("/runtime.v1.RuntimeService/RunPodSandbox", codes.Unavailable, 30*time.Millisecond)
@@ -110,17 +110,17 @@ func TestMetrics(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	address := probe.Addr().String()
-	if err := m.serve(t.Context(), address, certificate.Options{}); err == nil {
+	defer probe.Close()
+	if err := m.serve(t.Context(), probe.Addr().String(), certificate.Options{}); err == nil {
 		t.Error("an address in use was accepted")
 	}
-	probe.Close()
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
-	if err := m.serve(ctx, address, certificate.Options{}); err != nil {
+	if err := m.serve(ctx, "127.0.0.1:0", certificate.Options{}); err != nil {
 		t.Fatal(err)
 	}
-	body := get(t, http.DefaultClient, "http://"+address+"/metrics")
+	address := regexp.MustCompile(`http://[^/]+`).FindString(log.String())
+	body := get(t, http.DefaultClient, address+"/metrics")
 	for _, want := range []string{
 		`criruntime_cri_request_duration_seconds_count{code="Unavailable",method="RunPodSandbox"} 1`,
 		`criruntime_step_duration_seconds_bucket{step="RunPod/network",le="0.025"} 1`,
@@ -133,7 +133,7 @@ func TestMetrics(t *testing.T) {
 			t.Errorf("no %s", want)
 		}
 	}
-	if !strings.Contains(get(t, http.DefaultClient, "http://"+address+"/debug/pprof/goroutine?debug=1"), "goroutine profile") {
+	if !strings.Contains(get(t, http.DefaultClient, address+"/debug/pprof/goroutine?debug=1"), "goroutine profile") {
 		t.Error("no profiles")
 	}
 }

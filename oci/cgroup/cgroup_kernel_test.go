@@ -37,7 +37,7 @@ func group(t testing.TB) (*hierarchy, string) {
 		}
 	}
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		parent := filepath.Dir(path)
 		if err := errors.Join(KillAll(ctx, parent), Remove(ctx, parent)); err != nil {
@@ -98,16 +98,16 @@ func join(t testing.TB, h *hierarchy, path string, pid int) {
 // until waits for a condition that has to come true.
 func until(t testing.TB, what string, condition func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); !condition(); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); !condition(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("%s: not within ten seconds", what)
+			t.Fatalf("%s: not within a minute", what)
 		}
 	}
 }
 
 func TestReadOnTheKernel(t *testing.T) {
 	h, path := group(t)
-	start(t, h, path, "i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; sleep 60 & wait")
+	start(t, h, path, "i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; sleep 600 & wait")
 	var s *Stats
 	until(t, "the script's loop", func() bool {
 		var err error
@@ -155,8 +155,8 @@ func TestKillAllAndRemove(t *testing.T) {
 	if err := Create(child); err != nil {
 		t.Fatal(err)
 	}
-	top := start(t, h, path, "sleep 60 & sleep 60 & wait")
-	low := start(t, h, child, "trap '' TERM HUP INT; sleep 60 & wait")
+	top := start(t, h, path, "sleep 600 & sleep 600 & wait")
+	low := start(t, h, child, "trap '' TERM HUP INT; sleep 600 & wait")
 	until(t, "five processes", func() bool {
 		pids, err := Pids(path)
 		if err != nil {
@@ -169,7 +169,7 @@ func TestKillAllAndRemove(t *testing.T) {
 	if err := Remove(short, path); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("a group with processes: Remove = %v", err)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	for range 2 { // it is idempotent
 		if err := KillAll(ctx, path); err != nil {
@@ -202,7 +202,7 @@ func TestKillAllOfForks(t *testing.T) {
 	}
 	start(t, h, path, "f() { while :; do (sleep 0.01; f) 2>/dev/null & sleep 0.01; done; }; f")
 	until(t, "some forks", func() bool { pids, _ := Pids(path); return len(pids) > 20 })
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	if err := KillAll(ctx, path); err != nil {
 		t.Fatal(err)
@@ -216,9 +216,9 @@ func TestKillAllWithoutUnified(t *testing.T) {
 		t.Skip("version 2 alone")
 	}
 	old := &hierarchy{v1: h.v1, trees: slices.DeleteFunc(slices.Clone(h.trees), func(d string) bool { return d == h.unified })}
-	start(t, h, path, "sleep 60 & sleep 60 & wait")
+	start(t, h, path, "sleep 600 & sleep 600 & wait")
 	until(t, "three processes", func() bool { pids, _ := Pids(path); return len(pids) == 3 })
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	if err := old.killAll(ctx, path); err != nil {
 		t.Fatal(err)
@@ -241,7 +241,7 @@ func TestUnifiedAlone(t *testing.T) {
 	if err := v2.create(child); err != nil {
 		t.Fatal(err)
 	}
-	start(t, v2, child, "i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; sleep 60 & wait")
+	start(t, v2, child, "i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; sleep 600 & wait")
 	until(t, "the script's loop", func() bool {
 		s, err := v2.read(path, false)
 		if err != nil {
@@ -253,7 +253,7 @@ func TestUnifiedAlone(t *testing.T) {
 		}
 		return len(pids) == 2 && s.CPU != nil && s.CPU.Usage > 0 && s.CPU.User > 0
 	})
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	if err := errors.Join(v2.killAll(ctx, path), v2.remove(ctx, child)); err != nil {
 		t.Fatal(err)
@@ -294,7 +294,7 @@ func TestCgroupfsDriver(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	id := fmt.Sprintf("test-%d", os.Getpid())
 	for range 2 {
@@ -322,7 +322,7 @@ func TestCgroupfsDriver(t *testing.T) {
 // TestParentComesAndGoes: the last pod to go removes the parent that another
 // one is about to use.
 func TestParentComesAndGoes(t *testing.T) {
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	var all sync.WaitGroup
 	for worker := range 4 {
@@ -343,7 +343,7 @@ func TestParentComesAndGoes(t *testing.T) {
 
 func BenchmarkRead(b *testing.B) {
 	h, path := group(b)
-	start(b, h, path, "sleep 60 & wait")
+	start(b, h, path, "sleep 600 & wait")
 	b.ReportAllocs()
 	for b.Loop() {
 		if _, err := Read(path); err != nil {
@@ -354,7 +354,7 @@ func BenchmarkRead(b *testing.B) {
 
 func BenchmarkReadUsage(b *testing.B) {
 	h, path := group(b)
-	start(b, h, path, "sleep 60 & wait")
+	start(b, h, path, "sleep 600 & wait")
 	b.ReportAllocs()
 	for b.Loop() {
 		if _, err := ReadUsage(path); err != nil {

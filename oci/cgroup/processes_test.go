@@ -20,7 +20,7 @@ func TestKillAllGivesUp(t *testing.T) {
 	tree := t.TempDir()
 	h := &hierarchy{v1: map[string]string{"pids": tree}, trees: []string{tree}}
 	write(t, tree+"/pod/ctr/cgroup.procs", strconv.Itoa(cmd.Process.Pid)+"\n")
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Millisecond)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
 	err := h.killAll(ctx, "/pod")
 	if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "/pod") {

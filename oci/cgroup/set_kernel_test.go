@@ -59,7 +59,7 @@ func TestSetOnTheKernel(t *testing.T) {
 // nothing at all.
 func TestSetRefused(t *testing.T) {
 	h, path := group(t)
-	start(t, h, path, "x=$(head -c 40000000 /dev/zero | tr '\\0' x); sleep 60 & wait")
+	start(t, h, path, "x=$(head -c 40000000 /dev/zero | tr '\\0' x); sleep 600 & wait")
 	until(t, "forty megabytes", func() bool {
 		s, err := Read(path)
 		return err == nil && s.Memory.Usage > 40e6
@@ -100,8 +100,8 @@ func TestMembers(t *testing.T) {
 	if err := Create(child); err != nil {
 		t.Fatal(err)
 	}
-	top := start(t, h, path, "sleep 60 & wait")
-	low := start(t, h, child, "sleep 60 & wait")
+	top := start(t, h, path, "sleep 600 & wait")
+	low := start(t, h, child, "sleep 600 & wait")
 	until(t, "four processes", func() bool {
 		pids, err := Members(path)
 		if err != nil {
@@ -119,7 +119,7 @@ func TestMembers(t *testing.T) {
 
 func BenchmarkMembers(b *testing.B) {
 	h, path := group(b)
-	start(b, h, path, "sleep 60 & wait")
+	start(b, h, path, "sleep 600 & wait")
 	b.ReportAllocs()
 	for b.Loop() {
 		if pids, err := Members(path); err != nil || len(pids) == 0 {

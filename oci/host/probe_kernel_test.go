@@ -13,7 +13,10 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/criruntime/criruntime/oci/spec"
+	"github.com/criruntime/criruntime/test/harness"
 )
+
+func TestMain(m *testing.M) { os.Exit(harness.WithOwnMounts(m.Run)) }
 
 func TestProbe(t *testing.T) {
 	score := readFile(t, "/proc/self/oom_score_adj")

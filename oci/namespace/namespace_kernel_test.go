@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/criruntime/criruntime/oci/spec"
+	"github.com/criruntime/criruntime/test/harness"
 )
 
 // inodes returns which namespaces this process's first thread is in.
@@ -32,6 +33,8 @@ func inodes(t *testing.T) string {
 	}
 	return strings.Join(all, " ")
 }
+
+func TestMain(m *testing.M) { os.Exit(harness.WithOwnMounts(m.Run)) }
 
 func mounts(t *testing.T) string {
 	t.Helper()

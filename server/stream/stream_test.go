@@ -26,7 +26,7 @@ import (
 )
 
 // patience bounds what should happen at once.
-const patience = 10 * time.Second
+const patience = time.Minute
 
 // fakeRuntime answers sessions with functions and keeps what it was given.
 type fakeRuntime struct {

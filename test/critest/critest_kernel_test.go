@@ -75,10 +75,13 @@ func suite(t *testing.T, atLeast int, focus string, flags ...string) {
 	before, err := harness.TakeHost(harness.Scope{})
 	must(t, err)
 	t.Cleanup(func() {
-		if err := before.Restore(); err != nil {
+		if err := os.RemoveAll(dir); err != nil {
 			t.Error(err)
 		}
-		if err := os.RemoveAll(dir); err != nil {
+		if harness.Shared() {
+			return
+		}
+		if err := before.Restore(); err != nil {
 			t.Error(err)
 		}
 	})
@@ -100,7 +103,7 @@ func suite(t *testing.T, atLeast int, focus string, flags ...string) {
 // start serves the images and runs the daemon.
 func start(t *testing.T, dir string) *harness.Node {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 	defer cancel()
 	registry, err := harness.StartRegistry(ctx, filepath.Join(dir, "registry"), harness.Login{})
 	must(t, err)

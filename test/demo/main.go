@@ -244,7 +244,7 @@ func (s *shell) page(ctx context.Context, podID string) error {
 	}
 	url := "http://" + status.GetNetwork().GetIp() + "/"
 	fmt.Println("$ curl", url)
-	return harness.Until(ctx, 20*time.Second, func() error {
+	return harness.Until(ctx, time.Minute, func() error {
 		res, err := http.Get(url)
 		if err != nil {
 			return err

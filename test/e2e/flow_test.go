@@ -159,5 +159,5 @@ func (u *user) stepStatus(p, stored *v1.Pod, sandbox string) {
 	if stored.Status.PodIP != p.Status.PodIP {
 		u.Errorf("etcd has the address %q, the API %q", stored.Status.PodIP, p.Status.PodIP)
 	}
-	u.has(u.kubectl("logs", p.Name), "it runs")
+	u.prints("it runs", "logs", p.Name)
 }

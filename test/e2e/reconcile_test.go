@@ -5,6 +5,8 @@ package e2e
 import (
 	"context"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -137,11 +139,13 @@ func TestTheRuntimeIsKilledAndContainersRunOn(t *testing.T) {
 
 func TestAContainerThatExitsWhileTheRuntimeIsDownKeepsItsExitCode(t *testing.T) {
 	u := alone(t)
-	u.apply(pod("brief", "restartPolicy: Never\ncontainers: ["+shell("main", "echo began; while [ ! -e /tmp/go ]; do sleep 0.1; done; echo done; exit 7")+"]"))
+	dir := t.TempDir()
+	u.apply(pod("brief", "restartPolicy: Never\nvolumes: [{name: host, hostPath: {path: "+dir+"}}]\ncontainers: ["+
+		shell("main", "echo began; while [ ! -e /host/go ]; do sleep 0.1; done; echo done; exit 7", "volumeMounts: [{name: host, mountPath: /host}]")+"]"))
 	u.ready("brief")
 	pid := u.pid(u.running("brief", "main").Id)
-	u.kubectl("exec", "brief", "--", "sh", "-c", "(sleep 2; touch /tmp/go) >/dev/null 2>&1 &")
 	u.must(node.Runtime.Kill())
+	u.must(os.WriteFile(filepath.Join(dir, "go"), nil, 0o600))
 	u.eventually(func(context.Context) error {
 		if syscall.Kill(pid, 0) == nil {
 			return fmt.Errorf("process %d still runs", pid)
@@ -178,7 +182,7 @@ func TestAKilledShimTakesItsPodAndTheKubeletMakesItAnew(t *testing.T) {
 	u.recreated("shimless", had.sandbox)
 	u.eventually(had.ended)
 	// The kubelet keeps the dead container for "kubectl logs --previous".
-	u.has(u.kubectl("logs", "shimless", "--previous"), "began")
+	u.prints("began", "logs", "shimless", "--previous")
 	again := u.remains("shimless")
 	u.delete("shimless")
 	u.eventually(had.gone)

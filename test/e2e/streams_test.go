@@ -44,9 +44,17 @@ func TestKubectlLogsFollowsTailsAndSelectsByTime(t *testing.T) {
 	if got := strings.Count(u.kubectl("logs", "count", "--tail=5"), "\n"); got != 5 {
 		u.Errorf("--tail=5 gives %d lines", got)
 	}
-	if all, recent := u.kubectl("logs", "count"), u.kubectl("logs", "count", "--since=1s"); recent == "" || len(recent) >= len(all) {
-		u.Errorf("--since=1s gives %d bytes of %d", len(recent), len(all))
-	}
+	u.eventually(func(ctx context.Context) error { // in some seconds it may write nothing
+		all, err := u.run(ctx, "", "logs", "count")
+		if err != nil {
+			return err
+		}
+		recent, err := u.run(ctx, "", "logs", "count", "--since=1s")
+		if err == nil && (recent == "" || len(recent) >= len(all)) {
+			err = fmt.Errorf("--since=1s gives %d bytes of %d", len(recent), len(all))
+		}
+		return err
+	})
 	stamp, _, _ := strings.Cut(u.kubectl("logs", "count", "--timestamps", "--tail=1"), " ")
 	if _, err := time.Parse(time.RFC3339Nano, stamp); err != nil {
 		u.Error(err)
@@ -64,31 +72,45 @@ func TestKubectlLogsSeparatesTheStreamsOfEveryContainer(t *testing.T) {
 // TestALogIsRotatedUnderLoad writes more than the kubelet lets one file hold.
 func TestALogIsRotatedUnderLoad(t *testing.T) {
 	u := begin(t)
-	// 30000 lines of about 100 bytes in some ten seconds.
-	u.apply(pod("load", "restartPolicy: Never\ncontainers: ["+shell("main",
-		"s=$(printf '%080d' 0); i=0; while [ $i -lt 30000 ]; do echo $i $s; i=$((i+1)); [ $((i%300)) = 0 ] && sleep 0.1; done; sleep 8; echo last")+"]"))
+	// 30000 lines of about 100 bytes in some ten seconds; it ends when told to.
+	dir := t.TempDir()
+	u.apply(pod("load", "restartPolicy: Never\nvolumes: [{name: host, hostPath: {path: "+dir+"}}]\ncontainers: ["+shell("main",
+		"s=$(printf '%080d' 0); i=0; while [ $i -lt 30000 ]; do echo $i $s; i=$((i+1)); [ $((i%300)) = 0 ] && sleep 0.1; done; "+
+			"touch /host/written; until [ -e /host/end ]; do sleep 0.1; done; echo last", "volumeMounts: [{name: host, mountPath: /host}]")+"]"))
+	u.eventually(func(context.Context) error { _, err := os.Stat(filepath.Join(dir, "written")); return err })
+	u.eventually(func(context.Context) error {
+		if logs := u.logFiles("load"); len(logs) < 2 {
+			return fmt.Errorf("the log was not rotated: %v", logs)
+		}
+		return nil
+	})
+	u.must(os.WriteFile(filepath.Join(dir, "end"), nil, 0o600))
 	u.await("load", succeeded)
-	logs, err := filepath.Glob(filepath.Join(node.Kubelet.Logs(), u.ns+"_load_*", "main", "*.log*"))
-	u.must(err)
-	if len(logs) < 2 {
-		u.Errorf("the log was not rotated: %v", logs)
-	}
 	u.has(u.kubectl("logs", "load"), "last\n")
-	u.continuous(logs)
+	u.eventually(func(context.Context) error { return u.continuous(u.logFiles("load")) })
 }
 
-// continuous checks that no line was lost between the files that are left.
-func (u *user) continuous(logs []string) {
+// logFiles are those of a pod's container named main.
+func (u *user) logFiles(pod string) []string {
+	u.Helper()
+	logs, err := filepath.Glob(filepath.Join(node.Kubelet.Logs(), u.ns+"_"+pod+"_*", "main", "*.log*"))
+	u.must(err)
+	return logs
+}
+
+// continuous says whether no line was lost between the files that are left, which
+// the kubelet may still be renaming and compressing.
+func (u *user) continuous(logs []string) error {
 	u.Helper()
 	seen := map[int]bool{}
 	least := 30000
 	for _, path := range logs {
 		data, err := os.ReadFile(path)
-		u.must(err)
-		if strings.HasSuffix(path, ".gz") {
-			if data, err = exec.Command("gzip", "-dc", path).Output(); err != nil {
-				u.Fatal(err)
-			}
+		if err == nil && strings.HasSuffix(path, ".gz") {
+			data, err = exec.Command("gzip", "-dc", path).Output()
+		}
+		if err != nil {
+			return err
 		}
 		for line := range strings.Lines(string(data)) {
 			var n int
@@ -102,10 +124,11 @@ func (u *user) continuous(logs []string) {
 	}
 	for i := least; i < 30000; i++ {
 		if !seen[i] {
-			u.Fatalf("line %d is in none of %v", i, logs)
+			return fmt.Errorf("line %d is in none of %v", i, logs)
 		}
 	}
 	u.Logf("%d files hold lines %d to 29999", len(logs), least)
+	return nil
 }
 
 func TestKubectlExecRunsCommandsWithInputAndExitCode(t *testing.T) {
@@ -152,6 +175,7 @@ func TestKubectlExecWithATerminalFollowsItsSize(t *testing.T) {
 	lines := bufio.NewScanner(terminal)
 	for lines.Scan() {
 		if shown.WriteString(lines.Text() + "\n"); lines.Text() == "33 77" {
+			resize(44, 98) // an equal size is not told, should kubectl have missed it
 			resize(44, 99)
 		}
 	}
@@ -196,7 +220,7 @@ func TestKubectlAttachSpeaksToTheContainersProcess(t *testing.T) {
 	}
 	cancel()
 	_ = cmd.Wait() // it was killed
-	u.has(u.kubectl("logs", "attach"), "you said one", "you said two")
+	u.prints("you said one\nyou said two\n", "logs", "attach")
 }
 
 func TestKubectlPortForwardReachesThePod(t *testing.T) {

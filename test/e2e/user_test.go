@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -313,10 +312,9 @@ func (u *user) file(path, want string) {
 // freePort is a TCP port of the loopback address that nobody listens on.
 func (u *user) freePort() int {
 	u.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	port, err := cluster.FreePort()
 	u.must(err)
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
+	return port
 }
 
 func (u *user) must(err error) {

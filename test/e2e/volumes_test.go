@@ -24,6 +24,7 @@ func TestAnEmptyDirIsSharedAndOutlivesRestarts(t *testing.T) {
 		shell("one", "echo $(( $(cat /disk/runs 2>/dev/null || echo 0) + 1 )) > /disk/runs; echo kept > /memory/file; sleep 10000", mount)+"\n- "+
 		shell("two", "sleep 10000", mount)))
 	u.ready("empty")
+	u.prints("kept", "exec", "empty", "-c", "two", "--", "cat", "/memory/file") // the first run has written
 	u.must(syscall.Kill(u.pid(u.running("empty", "one").Id), syscall.SIGKILL))
 	u.await("empty", restarted(1))
 	u.prints("2", "exec", "empty", "-c", "two", "--", "cat", "/disk/runs")

@@ -57,7 +57,7 @@ func TestAStatefulSetStartsInOrderAndKeepsNames(t *testing.T) {
 	u.apply("apiVersion: apps/v1\nkind: StatefulSet\nmetadata: {name: db}\nspec:\n  serviceName: db\n  replicas: 2\n" +
 		podTemplate("db", "containers: ["+shell("main", "hostname; sleep 10000")+"]"))
 	u.rolledOut("statefulset/db")
-	u.has(u.kubectl("logs", "db-1"), "db-1\n")
+	u.prints("db-1\n", "logs", "db-1")
 	first, second := u.get("db-0"), u.get("db-1")
 	if second.Status.StartTime.Before(first.Status.StartTime) {
 		u.Error("db-1 was started before db-0")
@@ -121,7 +121,7 @@ func TestASidecarOutlivesTheContainerItServes(t *testing.T) {
 	u.apply(pod("sidecar", "restartPolicy: Never\ninitContainers:\n- "+
 		trapping("side", "TERM", "echo sidecar ends; exit 0", "restartPolicy: Always",
 			"startupProbe: {exec: {command: [test, -e, /tmp/trapped]}, periodSeconds: 1}")+
-		"\nterminationGracePeriodSeconds: 10\ncontainers: ["+shell("main", "sleep 1; echo main ends")+"]"))
+		"\nterminationGracePeriodSeconds: 120\ncontainers: ["+shell("main", "sleep 1; echo main ends")+"]"))
 	p := u.ended("sidecar", "Succeeded")
 	side, main := container(p, "side").State.Terminated, container(p, "main").State.Terminated
 	if side == nil || main == nil || side.FinishedAt.Before(&main.FinishedAt) || side.ExitCode != 0 {
@@ -195,7 +195,7 @@ func TestAHostPortLeadsToThePod(t *testing.T) {
 
 func TestContainersOfAPodCanShareTheirProcesses(t *testing.T) {
 	u := begin(t)
-	u.apply(pod("shared", "shareProcessNamespace: true\ncontainers:\n- "+shell("one", "sleep 5432")+"\n- "+shell("two", "sleep 1; ps; sleep 10000")))
+	u.apply(pod("shared", "shareProcessNamespace: true\ncontainers:\n- "+shell("one", "sleep 5432")+"\n- "+shell("two", "until ps | grep '[s]leep 5432'; do sleep 0.2; done; sleep 10000")))
 	u.ready("shared")
 	u.prints("sleep 5432", "logs", "shared", "-c", "two")
 	if u.namespace(u.pid(u.running("shared", "one").Id), "pid") != u.namespace(u.pid(u.running("shared", "two").Id), "pid") {
@@ -211,6 +211,7 @@ func TestAPodWithUsersOfItsOwnIsRootOnlyInside(t *testing.T) {
 	u.apply(pod("userns", "hostUsers: false\nvolumes: [{name: v, emptyDir: {}}]\ncontainers: ["+
 		shell("main", "id -u; cat /proc/self/uid_map; touch /v/file; sleep 10000", "volumeMounts: [{name: v, mountPath: /v}]")+"]"))
 	u.ready("userns")
+	u.prints("65536", "logs", "userns") // the map's last word
 	var inside, outside, length int
 	out := u.kubectl("logs", "userns")
 	if _, err := fmt.Sscanf(out, "0\n%d %d %d", &inside, &outside, &length); err != nil || inside != 0 || outside == 0 || length != 65536 {

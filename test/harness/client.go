@@ -154,7 +154,7 @@ func (c *Client) Exited(ctx context.Context, id string, within time.Duration) (*
 
 // Exec runs a command in a container and gives its output.
 func (c *Client) Exec(ctx context.Context, id string, command ...string) (string, error) {
-	r, err := c.Runtime.ExecSync(ctx, &cri.ExecSyncRequest{ContainerId: id, Cmd: command, Timeout: 20})
+	r, err := c.Runtime.ExecSync(ctx, &cri.ExecSyncRequest{ContainerId: id, Cmd: command, Timeout: 60})
 	if err != nil {
 		return "", err
 	}

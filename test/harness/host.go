@@ -44,6 +44,10 @@ type Scope struct {
 	Marks []string
 }
 
+// Shared says whether others use the machine at the same time: what changes on it
+// may be theirs, and what carries no mark of a test is not to be put back.
+func Shared() bool { return os.Getenv("CRIRUNTIME_TEST_SHARED") != "" }
+
 // TakeHost reads the machine as it is.
 func TakeHost(s Scope) (*Host, error) {
 	h := &Host{things: map[string]bool{}, unheld: map[string]bool{}, scope: s}

@@ -46,9 +46,9 @@ type NodeOptions struct {
 	// comma at their end, "" for none; PluginDirs before the real plugins.
 	Plugins    string
 	PluginDirs []string
-	// Config are further lines of the daemon's configuration, Runtime such of
-	// its table of that name.
-	Config, Runtime string
+	// Config are further lines of the daemon's configuration, Runtime and Network
+	// such of its tables of these names.
+	Config, Runtime, Network string
 }
 
 var nodes atomic.Int32
@@ -69,7 +69,7 @@ func NewNode(o NodeOptions) (*Node, error) {
 	files := map[string]string{
 		"criruntime.toml": fmt.Sprintf(nodeConf, n.Root(), n.State(), n.Socket(),
 			filepath.Join(Source(), "bin", "criruntime-shim"), filepath.Join(Source(), "bin", "criruntime-adapter"), o.Runtime, n.path("registries.conf"), n.path("policy.json"),
-			n.path("cni"), bins, n.NRI()) + o.Config,
+			n.path("cni"), bins, o.Network, n.NRI()) + o.Config,
 		"cni/10-test.conflist": fmt.Sprintf(nodeNetwork, n.Name, o.Plugins, n.Name, n.Leases(), n.Subnet),
 		"registries.conf":      registriesConf(o.Registry) + o.Registries,
 		"policy.json":          `{"default": [{"type": "insecureAcceptAnything"}]}`,
@@ -164,10 +164,10 @@ func (n *Node) Running() bool { return n.process != nil && n.process.running() }
 func (n *Node) Ended() <-chan struct{} { return n.process.done }
 
 // Kill ends the daemon as a crash does.
-func (n *Node) Kill() error { return n.process.signal(syscall.SIGKILL, 10*time.Second) }
+func (n *Node) Kill() error { return n.process.signal(syscall.SIGKILL, time.Minute) }
 
 // Stop ends the daemon in the regular way; pods run on.
-func (n *Node) Stop() error { return n.process.signal(syscall.SIGTERM, 20*time.Second) }
+func (n *Node) Stop() error { return n.process.signal(syscall.SIGTERM, time.Minute) }
 
 // Restart starts a killed or stopped daemon again.
 func (n *Node) Restart(ctx context.Context) error { return n.Start(ctx) }
@@ -176,7 +176,7 @@ func (n *Node) Restart(ctx context.Context) error { return n.Start(ctx) }
 // The error says what the runtime failed to remove; the rest is then removed
 // by force, so that one failure does not become the next test's.
 func (n *Node) Close() error {
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
 	var errs []error
 	if n.process != nil {
@@ -333,7 +333,7 @@ policy = %q
 [network]
 conf_dir = %q
 bin_dirs = [%s]
-plugin_timeout = "5s"
+%s
 [nri]
 socket = %q
 `

@@ -65,9 +65,9 @@ func (p *process) signal(sig os.Signal, within time.Duration) error {
 
 // stop ends the process, by force if it does not end by itself.
 func (p *process) stop() error {
-	err := p.signal(syscall.SIGTERM, 20*time.Second)
+	err := p.signal(syscall.SIGTERM, time.Minute)
 	if err != nil {
-		return errors.Join(err, p.signal(syscall.SIGKILL, 10*time.Second))
+		return errors.Join(err, p.signal(syscall.SIGKILL, time.Minute))
 	}
 	return nil
 }

@@ -2,11 +2,14 @@ package harness
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"golang.org/x/crypto/bcrypt"
@@ -32,10 +35,11 @@ func StartRegistry(ctx context.Context, dir string, login Login) (*Registry, err
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
 	}
-	host, err := freeAddress()
+	port, err := FreePort()
 	if err != nil {
 		return nil, err
 	}
+	host := fmt.Sprintf("127.0.0.1:%d", port)
 	conf := fmt.Sprintf(registryConf, filepath.Join(dir, "data"), host)
 	if login.Username != "" {
 		hash, err := bcrypt.GenerateFromPassword([]byte(login.Password), bcrypt.MinCost)
@@ -94,12 +98,18 @@ http:
   addr: %s
 `
 
-// freeAddress is a loopback address that nobody listens on.
-func freeAddress() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
+// FreePort is a TCP port that nobody listens on. The kernel gives none like it to
+// an outgoing connection: it stays free until its server listens.
+func FreePort() (int, error) {
+	for {
+		port := 10000 + rand.IntN(20000) // below those, and below node ports
+		l, err := net.Listen("tcp", fmt.Sprintf(":%d", port))
+		if errors.Is(err, syscall.EADDRINUSE) {
+			continue
+		}
+		if err != nil {
+			return 0, err
+		}
+		return port, l.Close()
 	}
-	defer l.Close()
-	return l.Addr().String(), nil
 }

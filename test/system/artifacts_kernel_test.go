@@ -64,13 +64,8 @@ func TestArtifactVolume(t *testing.T) {
 		config.Command = []string{"sh", "-c", "cat /model/config.json /model/weights/v1/*; stat -c '%n %a %u:%g' /model /model/weights/v1/a.bin; echo x > /model/x; exec sleep 4242"}
 		config.Mounts = artifactVolume(ref, "")
 		main := w.run(pod, podConfig, config)
-		w.eventually(10e9, func() error {
-			if out := w.log(podConfig, config); len(out) < 60 {
-				return fmt.Errorf("it says %q", out)
-			}
-			return nil
-		})
-		has(t, w.log(podConfig, config), "{}of aof b", "/model 755 0:0", "/model/weights/v1/a.bin 644 0:0", "Read-only file system")
+		w.logs("Read-only file system", podConfig, config)
+		has(t, w.log(podConfig, config), "{}of aof b", "/model 755 0:0", "/model/weights/v1/a.bin 644 0:0")
 		part := mapped(podConfig, "part", "exec sleep 4242")
 		part.Image.Image = harness.Busybox
 		part.Command = []string{"sleep", "4242"}

@@ -253,15 +253,16 @@ func TestNameUsedTwice(t *testing.T) {
 	w.clean()
 }
 
-// badNetwork runs a pod on a node whose first CNI plugin is the script given.
-func badNetwork(t *testing.T, script string, names ...string) {
+// badNetwork runs a pod on a node whose first CNI plugin is the script given, with
+// further lines of its configuration of the network.
+func badNetwork(t *testing.T, network, script string, names ...string) {
 	t.Helper()
 	dir := t.TempDir()
 	if script != "" {
 		must(t, os.WriteFile(filepath.Join(dir, "broken"), []byte("#!/bin/sh\n"+script), 0o755))
 	}
 	w := imageless(t, func(o *harness.NodeOptions) {
-		o.PluginDirs = []string{dir}
+		o.PluginDirs, o.Network = []string{dir}, network
 		o.Plugins = `{"type": "broken"}, `
 	})
 	_, err := w.RunPod(w.ctx, w.PodConfig("unlucky"))
@@ -283,12 +284,14 @@ esac
 `
 
 func TestNetworkPluginFails(t *testing.T) {
-	badNetwork(t, `echo '{"cniVersion": "1.1.0", "code": 100, "msg": "no luck today"}'; exit 1`, "no luck today", "unlucky")
+	badNetwork(t, "", `echo '{"cniVersion": "1.1.0", "code": 100, "msg": "no luck today"}'; exit 1`, "no luck today", "unlucky")
 }
 
-func TestNetworkPluginHangs(t *testing.T) { badNetwork(t, "exec sleep 1000", "unlucky", "broken") }
+func TestNetworkPluginHangs(t *testing.T) {
+	badNetwork(t, `plugin_timeout = "10s"`, "exec sleep 1000", "unlucky", "broken")
+}
 
-func TestNetworkPluginMissing(t *testing.T) { badNetwork(t, "", "broken") }
+func TestNetworkPluginMissing(t *testing.T) { badNetwork(t, "", "", "broken") }
 
 // small mounts a file system with little room on a directory of the node.
 func small(t *testing.T, dir string, megabytes int) {
@@ -365,20 +368,21 @@ func fill(path string) error {
 // TestCancelledPodStart gives up on a pod while its network is being made.
 func TestCancelledPodStart(t *testing.T) {
 	dir := t.TempDir()
-	started := filepath.Join(dir, "started")
-	must(t, os.WriteFile(filepath.Join(dir, "slow"), []byte("#!/bin/sh\n[ $CNI_COMMAND = ADD ] && { : >"+started+"; sleep 2; }\n"+goodPlugin), 0o755))
+	started, free := filepath.Join(dir, "started"), filepath.Join(dir, "free")
+	must(t, os.WriteFile(filepath.Join(dir, "slow"), []byte("#!/bin/sh\n[ $CNI_COMMAND = ADD ] && { : >"+started+"; until [ -e "+free+" ]; do sleep 0.1; done; }\n"+goodPlugin), 0o755))
 	w := imageless(t, func(o *harness.NodeOptions) {
 		o.PluginDirs = []string{dir}
 		o.Plugins = `{"type": "slow"}, `
 	})
 	ctx, cancel := context.WithCancel(w.ctx)
 	go func() {
-		_ = harness.Until(w.ctx, 20*time.Second, func() error { _, err := os.Stat(started); return err })
+		_ = harness.Until(w.ctx, patience, func() error { _, err := os.Stat(started); return err })
 		cancel()
 	}()
 	_, err := w.RunPod(ctx, w.PodConfig("cancelled"))
 	refused(t, err, codes.Canceled)
 	w.clean()
+	must(t, os.WriteFile(free, nil, 0o600))
 	id, err := w.RunPod(w.ctx, w.PodConfig("cancelled"))
 	must(t, err)
 	must(t, w.RemovePod(w.ctx, id))

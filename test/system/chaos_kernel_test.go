@@ -37,7 +37,7 @@ func TestKilledAtRandom(t *testing.T) {
 		seed := uint64(time.Now().UnixNano())
 		rnd := rand.New(rand.NewPCG(seed, uint64(round)))
 		var cancel context.CancelFunc
-		w.ctx, cancel = context.WithTimeout(context.Background(), 2*time.Minute)
+		w.ctx, cancel = context.WithTimeout(context.Background(), 10*time.Minute)
 		w.riot(rnd)
 		for rnd.IntN(3) == 0 {
 			must(t, w.Launch())
@@ -101,7 +101,7 @@ func (w *world) riot(rnd *rand.Rand) {
 func (w *world) back() {
 	w.t.Helper()
 	must(w.t, w.Restart(w.ctx))
-	w.eventually(10*time.Second, func() error { _, err := w.Version(w.ctx); return err })
+	w.eventually(func() error { _, err := w.Version(w.ctx); return err })
 }
 
 // rioter takes a pod through its life, or part of it. Its errors are those of

@@ -65,7 +65,7 @@ func (w *world) counted(podConfig *cri.PodSandboxConfig, config *cri.ContainerCo
 
 func (w *world) countsBeyond(podConfig *cri.PodSandboxConfig, config *cri.ContainerConfig, n int) {
 	w.t.Helper()
-	w.eventually(20*time.Second, func() error {
+	w.eventually(func() error {
 		if _, last := w.counted(podConfig, config); last <= n {
 			return fmt.Errorf("it has counted to %d", last)
 		}
@@ -252,7 +252,7 @@ func TestCheckpointRefused(t *testing.T) {
 	must(t, err)
 	refused(t, w.checkpoint(created, w.Dir+"/x", 0), codes.FailedPrecondition, "created")
 	ended := w.run(pod, podConfig, harness.Shell("ended", "true"))
-	_, err = w.Exited(w.ctx, ended, 10*time.Second)
+	_, err = w.Exited(w.ctx, ended, patience)
 	must(t, err)
 	refused(t, w.checkpoint(ended, w.Dir+"/x", 0), codes.FailedPrecondition, "exited")
 	mappedID, mappedConfig := w.mappedPod("mapped")

@@ -40,10 +40,10 @@ func TestKilledDaemon(t *testing.T) {
 
 	must(t, w.Kill())
 	must(t, os.WriteFile(filepath.Join(trigger, "go"), nil, 0o600))
-	w.eventually(10*time.Second, func() error { _, err := os.Stat(filepath.Join(trigger, "gone")); return err })
+	w.eventually(func() error { _, err := os.Stat(filepath.Join(trigger, "gone")); return err })
 	must(t, w.Restart(w.ctx))
 
-	s, err := w.Exited(w.ctx, quitterID, 10*time.Second)
+	s, err := w.Exited(w.ctx, quitterID, patience)
 	must(t, err)
 	if s.ExitCode != 7 || s.Reason != "Error" || s.FinishedAt < s.StartedAt {
 		t.Errorf("the container that ended in the daemon's absence has status %v", s)
@@ -61,7 +61,7 @@ func TestKilledDaemon(t *testing.T) {
 	out, err := w.Exec(w.ctx, sleeperID, "echo", "still here")
 	must(t, err)
 	has(t, out, "still here")
-	_, err = w.Exited(w.ctx, writerID, time.Minute)
+	_, err = w.Exited(w.ctx, writerID, patience)
 	must(t, err)
 	numbered(t, 400, filepath.Join(podConfig.LogDirectory, writer.LogPath))
 	w.run(pod, podConfig, harness.Shell("new", "sleep 1000"))
@@ -325,7 +325,7 @@ func TestEveryFailpoint(t *testing.T) {
 			here := *w
 			here.t = t
 			var cancel context.CancelFunc
-			here.ctx, cancel = context.WithTimeout(context.Background(), time.Minute)
+			here.ctx, cancel = context.WithTimeout(context.Background(), 10*time.Minute)
 			defer cancel()
 			here.walk(point, o.prepare, o.act)
 		})
@@ -338,7 +338,7 @@ func (w *world) walk(point string, prepare, act func(*world) error) {
 	w.Env = []string{"CRIRUNTIME_FAILPOINT=" + point}
 	must(w.t, w.Launch())
 	// The daemon may die at the point already while it starts.
-	_ = harness.Until(w.ctx, 20*time.Second, func() error {
+	_ = harness.Until(w.ctx, patience, func() error {
 		_, err := w.Version(w.ctx)
 		if !w.Running() {
 			return nil
@@ -348,7 +348,7 @@ func (w *world) walk(point string, prepare, act func(*world) error) {
 	err := act(w)
 	select {
 	case <-w.Ended():
-	case <-time.After(5 * time.Second):
+	case <-time.After(patience):
 		w.t.Errorf("the daemon passed %s without dying; the request ended with: %v", point, err)
 		must(w.t, w.Kill())
 	}
@@ -378,12 +378,12 @@ func TestKilledShim(t *testing.T) {
 	must(t, err)
 	must(t, syscall.Kill(shim, syscall.SIGKILL))
 
-	s, err := w.Exited(w.ctx, id, 20*time.Second)
+	s, err := w.Exited(w.ctx, id, patience)
 	must(t, err)
 	if s.ExitCode == 0 {
 		t.Errorf("a container whose shim was killed ended well: %v", s)
 	}
-	w.eventually(10*time.Second, func() error {
+	w.eventually(func() error {
 		p, err := w.PodStatus(w.ctx, pod)
 		if err == nil && p.State == cri.PodSandboxState_SANDBOX_READY {
 			err = errors.New("a pod without a shim is ready")

@@ -42,7 +42,7 @@ func TestExecSync(t *testing.T) {
 	// The whole tree of a command that takes too long is killed.
 	_, err = run(1, "sh", "-c", "sleep 7777 & sleep 7778")
 	refused(t, err, codes.DeadlineExceeded)
-	w.eventually(10*time.Second, func() error {
+	w.eventually(func() error {
 		out, err := w.Exec(w.ctx, id, "ps", "-o", "args")
 		if err == nil && strings.Contains(out, "sleep 777") {
 			err = fmt.Errorf("the timed-out command runs on:\n%s", out)
@@ -130,7 +130,7 @@ func TestOldWebSocket(t *testing.T) {
 		must(t, err)
 		conn, err := websocket.Dial("ws"+strings.TrimPrefix(r.Url, "http"), "v4.channel.k8s.io", "http://localhost")
 		must(t, err)
-		must(t, conn.SetDeadline(time.Now().Add(20*time.Second)))
+		must(t, conn.SetDeadline(time.Now().Add(patience)))
 		must(t, websocket.Message.Send(conn, append([]byte{0}, "a line\n"...)))
 		channels := map[byte]string{}
 		for {
@@ -177,7 +177,7 @@ func (w *world) terminal(t *testing.T, input string, args ...string) string {
 // attached sends a line to the container's stdin and waits for its answer.
 func (w *world) attached(t *testing.T, transport, id string) string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(w.ctx, 20*time.Second)
+	ctx, cancel := context.WithTimeout(w.ctx, patience)
 	defer cancel()
 	cmd := w.crictl("attach", "--transport", transport, "-i", id)
 	in, err := cmd.StdinPipe()
@@ -210,7 +210,7 @@ func (w *world) forwarded(t *testing.T, transport, pod string) {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 	}()
-	w.eventually(20*time.Second, func() error {
+	w.eventually(func() error {
 		answer, err := exec.CommandContext(w.ctx, "bash", "-c", fmt.Sprintf("exec 3<>/dev/tcp/127.0.0.1/%d; timeout 3 head -n1 <&3", local)).CombinedOutput()
 		if err == nil && strings.TrimSpace(string(answer)) != "answer" {
 			err = fmt.Errorf("port-forward answers %q", answer)
@@ -239,7 +239,7 @@ func TestLogRotation(t *testing.T) {
 			break
 		}
 	}
-	_, err := w.Exited(w.ctx, id, time.Minute)
+	_, err := w.Exited(w.ctx, id, patience)
 	must(t, err)
 	numbered(t, 3000, append(rotated, log)...)
 	must(t, w.RemovePod(w.ctx, pod))
@@ -251,7 +251,7 @@ func TestLogLine(t *testing.T) {
 	w := pulled(t, func(o *harness.NodeOptions) { o.Config = "[containers]\nmax_log_line = 20000\n" })
 	pod, podConfig := w.pod("lines")
 	config := harness.Shell("main", "head -c 50000 /dev/zero | tr '\\0' x; echo")
-	_, err := w.Exited(w.ctx, w.run(pod, podConfig, config), time.Minute)
+	_, err := w.Exited(w.ctx, w.run(pod, podConfig, config), patience)
 	must(t, err)
 	log, err := os.ReadFile(filepath.Join(podConfig.LogDirectory, config.LogPath))
 	must(t, err)
@@ -304,14 +304,19 @@ func TestNewcomer(t *testing.T) {
 	w.says("start", id)
 	has(t, w.says("ps"), id[:13], "Running")
 	has(t, w.says("exec", id, "cat", "/etc/nginx/nginx.conf"), "listen 80")
-	w.eventually(20*time.Second, func() error {
+	w.eventually(func() error {
 		out, err := w.crictl("exec", "-s", id, "wget", "-qO-", "http://127.0.0.1/").CombinedOutput()
 		if err != nil {
 			return fmt.Errorf("%w: %s", err, out)
 		}
 		return nil
 	})
-	has(t, w.says("logs", id), "GET / HTTP")
+	w.eventually(func() error { // written when the request is over
+		if text := w.says("logs", id); !strings.Contains(text, "GET / HTTP") {
+			return fmt.Errorf("crictl logs shows %q", text)
+		}
+		return nil
+	})
 	has(t, w.says("stats"), id[:13])
 	has(t, w.says("statsp"), pod[:13])
 	has(t, w.says("inspect", id), `"state": "CONTAINER_RUNNING"`)
@@ -343,7 +348,7 @@ func (w *world) followed(id string) {
 		n, _ := out.Read(buf) // "" if crictl ends
 		line <- string(buf[:n])
 	}()
-	w.eventually(20*time.Second, func() error {
+	w.eventually(func() error {
 		if _, err := w.Exec(w.ctx, id, "wget", "-qO-", "http://127.0.0.1/followed"); err == nil {
 			return fmt.Errorf("there is no such page")
 		}

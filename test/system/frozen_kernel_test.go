@@ -14,7 +14,9 @@ import (
 )
 
 // TestFrozenShim stops a shim, as a debugger does or a machine without memory.
-// Who waits for it waits no longer than agreed, and its pod can be stopped.
+// Who waits for it waits no longer than agreed, and its pod can be stopped. Each
+// call that takes the shim for one that is only slow would cost ten seconds: the
+// limits are below that, and leave a busy machine what they can.
 func TestFrozenShim(t *testing.T) {
 	w := pulled(t)
 	pod, config := w.pod("frozen")
@@ -24,14 +26,14 @@ func TestFrozenShim(t *testing.T) {
 	begin := time.Now()
 	_, err := w.Runtime.ExecSync(w.ctx, &cri.ExecSyncRequest{ContainerId: id, Cmd: []string{"true"}, Timeout: 2})
 	refused(t, err, codes.DeadlineExceeded, id)
-	if took := time.Since(begin); took < 2*time.Second || took > 5*time.Second {
+	if took := time.Since(begin); took < 2*time.Second || took > 11*time.Second {
 		t.Errorf("a command with a limit of 2 s was given up after %v", took)
 	}
 
 	begin = time.Now()
 	_, err = w.Runtime.StopPodSandbox(w.ctx, &cri.StopPodSandboxRequest{PodSandboxId: pod})
 	must(t, err)
-	if took := time.Since(begin); took > 9*time.Second {
+	if took := time.Since(begin); took > 14*time.Second {
 		t.Errorf("the stop took %v", took)
 	} else {
 		t.Logf("the stop took %v", took)
@@ -57,7 +59,7 @@ func TestFrozenShimInExec(t *testing.T) {
 	begin := time.Now()
 	_, err := w.Runtime.ExecSync(w.ctx, &cri.ExecSyncRequest{ContainerId: id, Cmd: []string{"sleep", "100"}, Timeout: 3})
 	refused(t, err, codes.DeadlineExceeded, id)
-	if took := time.Since(begin); took < 3*time.Second || took > 6*time.Second {
+	if took := time.Since(begin); took < 3*time.Second || took > 12*time.Second {
 		t.Errorf("a command with a limit of 3 s was given up after %v", took)
 	}
 	// It goes on, and has lost nothing.

@@ -12,7 +12,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	metadata "github.com/checkpoint-restore/checkpointctl/lib"
 	"google.golang.org/grpc/codes"
@@ -145,7 +144,7 @@ func (w *world) processes(name string) []int {
 // broken waits until a pod is not ready, and takes it away with all that is its.
 func (w *world) broken(pod string) {
 	w.t.Helper()
-	w.eventually(20*time.Second, func() error {
+	w.eventually(func() error {
 		p, err := w.PodStatus(w.ctx, pod)
 		if err == nil && p.State == cri.PodSandboxState_SANDBOX_READY {
 			err = errors.New("the pod is still ready")
@@ -170,7 +169,7 @@ func killedOtherShim(t *testing.T) {
 		t.Fatalf("the pod has shims %v", shims)
 	}
 	must(t, syscall.Kill(shims[0], syscall.SIGKILL))
-	s, err := w.Exited(w.ctx, id, 20*time.Second)
+	s, err := w.Exited(w.ctx, id, patience)
 	must(t, err)
 	if s.ExitCode != 137 {
 		t.Errorf("a container whose shim was killed ended with %v", s)
@@ -193,7 +192,7 @@ func killedSandbox(t *testing.T) {
 	pid, err := strconv.Atoi(string(data))
 	must(t, err)
 	must(t, syscall.Kill(pid, syscall.SIGKILL))
-	s, err := w.Exited(w.ctx, id, 20*time.Second)
+	s, err := w.Exited(w.ctx, id, patience)
 	must(t, err)
 	if s.ExitCode != 137 {
 		t.Errorf("a container of a lost pod ended with %v", s)
@@ -211,7 +210,7 @@ func killedBoth(t *testing.T) {
 		must(t, syscall.Kill(pid, syscall.SIGKILL))
 	}
 	must(t, w.Restart(w.ctx))
-	s, err := w.Exited(w.ctx, id, 20*time.Second)
+	s, err := w.Exited(w.ctx, id, patience)
 	must(t, err)
 	if s.ExitCode != 137 || s.Reason != "ShimGone" {
 		t.Errorf("a container whose shim was killed ended with %v", s)

@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 	"google.golang.org/grpc/codes"
@@ -48,7 +47,7 @@ func (w *world) hostile(name string, change func(*fixtures.Tree, *v1.ImageConfig
 	if err != nil {
 		return "", err
 	}
-	_, err = w.Exited(w.ctx, id, 60*time.Second)
+	_, err = w.Exited(w.ctx, id, patience)
 	must(w.t, err)
 	return w.log(podConfig, config), nil
 }

@@ -62,7 +62,7 @@ func suite(m *testing.M) int {
 	}
 	err = before.Restore()
 	if err == nil {
-		err = before.Same(ctx, 20*time.Second)
+		err = before.Same(ctx, patience)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "after all tests:", err)
@@ -74,7 +74,7 @@ func suite(m *testing.M) int {
 // shared gives the marks where other things use the machine at the same time,
 // and none, so that everything counts, where it is the tests' own.
 func shared(marks ...string) []string {
-	if os.Getenv("CRIRUNTIME_TEST_SHARED") == "" {
+	if !harness.Shared() {
 		return nil
 	}
 	return marks
@@ -140,7 +140,7 @@ func start(t *testing.T, options ...func(*harness.NodeOptions)) *world {
 	must(t, err)
 	w := &world{Node: n, t: t}
 	var cancel context.CancelFunc
-	w.ctx, cancel = context.WithTimeout(context.Background(), 3*time.Minute)
+	w.ctx, cancel = context.WithTimeout(context.Background(), 10*time.Minute)
 	t.Cleanup(func() {
 		cancel()
 		if t.Failed() {
@@ -154,7 +154,7 @@ func start(t *testing.T, options ...func(*harness.NodeOptions)) *world {
 		if err := n.Close(); err != nil {
 			t.Errorf("cannot take the node away: %v", err)
 		}
-		if err := before.Same(context.Background(), 10*time.Second); err != nil {
+		if err := before.Same(context.Background(), patience); err != nil {
 			t.Error(err)
 		}
 	})
@@ -169,7 +169,7 @@ func start(t *testing.T, options ...func(*harness.NodeOptions)) *world {
 // node's name; where the machine is the tests' own, all of them count.
 func marks(dir string) []string {
 	own := []string{dir, fmt.Sprintf("crt%x-", os.Getpid())}
-	if os.Getenv("CRIRUNTIME_TEST_SHARED") == "" {
+	if !harness.Shared() {
 		own = append(own, "/run/netns/", "criruntime-shim")
 	}
 	return own
@@ -197,7 +197,7 @@ func (w *world) settle() {
 // clean fails the test if the node has left anything since settle.
 func (w *world) clean() {
 	w.t.Helper()
-	if err := w.quiet.Same(w.ctx, 15*time.Second); err != nil {
+	if err := w.quiet.Same(w.ctx, patience); err != nil {
 		w.t.Error(err)
 	}
 }
@@ -236,7 +236,7 @@ func (w *world) run(pod string, podConfig *cri.PodSandboxConfig, config *cri.Con
 func (w *world) output(pod string, podConfig *cri.PodSandboxConfig, config *cri.ContainerConfig) string {
 	w.t.Helper()
 	id := w.run(pod, podConfig, config)
-	_, err := w.Exited(w.ctx, id, time.Minute)
+	_, err := w.Exited(w.ctx, id, patience)
 	must(w.t, err)
 	return w.log(podConfig, config)
 }
@@ -247,6 +247,17 @@ func (w *world) log(podConfig *cri.PodSandboxConfig, config *cri.ContainerConfig
 	lines, err := harness.Log(filepath.Join(podConfig.LogDirectory, config.LogPath))
 	must(w.t, err)
 	return strings.Join(lines, "\n")
+}
+
+// logs waits until a container has written something.
+func (w *world) logs(text string, podConfig *cri.PodSandboxConfig, config *cri.ContainerConfig) {
+	w.t.Helper()
+	w.eventually(func() error {
+		if log := w.log(podConfig, config); !strings.Contains(log, text) {
+			return fmt.Errorf("no %q in the log, which is %q", text, log)
+		}
+		return nil
+	})
 }
 
 func must(t *testing.T, err error) {
@@ -281,8 +292,12 @@ func has(t *testing.T, text string, parts ...string) {
 	}
 }
 
+// patience is how long a test waits for what has to happen. It is no measure: on
+// a busy machine a process waits seconds for a processor.
+const patience = time.Minute
+
 // eventually waits until ok.
-func (w *world) eventually(within time.Duration, ok func() error) {
+func (w *world) eventually(ok func() error) {
 	w.t.Helper()
-	must(w.t, harness.Until(w.ctx, within, ok))
+	must(w.t, harness.Until(w.ctx, patience, ok))
 }

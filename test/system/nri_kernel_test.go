@@ -91,7 +91,7 @@ func (b *butler) arrives(t *testing.T, socket string) {
 	t.Cleanup(plugin.Stop)
 	select {
 	case <-b.came:
-	case <-time.After(20 * time.Second):
+	case <-time.After(patience):
 		t.Fatal("the plugin was not introduced")
 	}
 }
@@ -126,5 +126,5 @@ func TestPlugin(t *testing.T) {
 	must(t, b.heard("stop", before))
 	_, err = w.Runtime.RemoveContainer(w.ctx, &cri.RemoveContainerRequest{ContainerId: before})
 	must(t, err)
-	w.eventually(10*time.Second, func() error { return b.heard("remove", before) })
+	w.eventually(func() error { return b.heard("remove", before) })
 }

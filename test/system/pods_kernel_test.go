@@ -5,7 +5,6 @@ package system
 import (
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/netip"
 	"os"
@@ -72,9 +71,9 @@ func TestNetworkNotReady(t *testing.T) {
 	conf, err := os.ReadFile(w.CNIConfig())
 	must(t, err)
 	must(t, os.Remove(w.CNIConfig()))
-	w.eventually(10*time.Second, ready(false))
+	w.eventually(ready(false))
 	must(t, os.WriteFile(w.CNIConfig(), conf, 0o644))
-	w.eventually(10*time.Second, ready(true))
+	w.eventually(ready(true))
 }
 
 // TestPodFromFirstToLast takes a pod with a container through every request of
@@ -93,7 +92,7 @@ func TestPodFromFirstToLast(t *testing.T) {
 		t.Errorf("the status does not repeat the pod's config: %v", p)
 	}
 
-	config := harness.Shell("main", "echo hello; echo oops >&2; trap 'exit 3' TERM; while :; do sleep 0.1; done")
+	config := harness.Shell("main", "trap 'exit 3' TERM; echo hello; echo oops >&2; while :; do sleep 0.1; done")
 	config.Labels = map[string]string{"role": "main"}
 	config.Annotations = map[string]string{"note": "kept"}
 	id, err := w.Create(w.ctx, pod, podConfig, config)
@@ -116,7 +115,8 @@ func TestPodFromFirstToLast(t *testing.T) {
 	has(t, out, "whole", "nameserver 10.96.0.10", "search test.local")
 	w.measured(pod, id)
 
-	_, err = w.Runtime.StopContainer(w.ctx, &cri.StopContainerRequest{ContainerId: id, Timeout: 20})
+	w.logs("oops", podConfig, config) // process 1 ignores the signal until its trap is set
+	_, err = w.Runtime.StopContainer(w.ctx, &cri.StopContainerRequest{ContainerId: id, Timeout: 60})
 	must(t, err)
 	s, err = w.Status(w.ctx, id)
 	must(t, err)
@@ -269,7 +269,7 @@ func TestNamespaces(t *testing.T) {
 	}
 	w.run(pod, podConfig, inPod("sleeper", "exec sleep 4242"))
 	id := w.run(pod, podConfig, inPod("watcher", "exec sleep 4243"))
-	w.eventually(10*time.Second, func() error {
+	w.eventually(func() error {
 		out, err := w.Exec(w.ctx, id, "ps", "-o", "args")
 		if err == nil && !strings.Contains(out, "sleep 4242") {
 			err = fmt.Errorf("the other container's process is not seen: %s", out)
@@ -315,7 +315,7 @@ func TestWebServer(t *testing.T) {
 	must(t, err)
 	own := hostAddress(t, w.Subnet)
 	for _, address := range []string{p.Network.Ip + ":80", fmt.Sprintf("%s:%d", own, port)} {
-		w.eventually(20*time.Second, func() error { return page(address) })
+		w.eventually(func() error { return page(address) })
 	}
 	must(t, w.RemovePod(w.ctx, pod))
 }
@@ -330,7 +330,7 @@ func TestDualStack(t *testing.T) {
 	must(t, err)
 	both := strings.Replace(string(conf), `"ranges": [`, `"ranges": [[{"subnet": "fd00:213::/64"}], `, 1)
 	must(t, os.WriteFile(w.CNIConfig(), []byte(both), 0o644))
-	w.eventually(20*time.Second, func() error { // the directory is watched
+	w.eventually(func() error { // the directory is watched
 		pod, err := w.RunPod(w.ctx, w.PodConfig("dual"))
 		if err != nil {
 			return err
@@ -354,7 +354,7 @@ func TestDualStack(t *testing.T) {
 
 // page checks that nginx's page is served.
 func page(address string) error {
-	client := http.Client{Timeout: 2 * time.Second}
+	client := http.Client{Timeout: 10 * time.Second}
 	res, err := client.Get("http://" + address + "/")
 	if err != nil {
 		return err
@@ -375,10 +375,9 @@ func hostAddress(t *testing.T, subnet string) string {
 
 func freePort(t *testing.T) int32 {
 	t.Helper()
-	l, err := net.Listen("tcp", ":0")
+	port, err := harness.FreePort()
 	must(t, err)
-	defer l.Close()
-	return int32(l.Addr().(*net.TCPAddr).Port)
+	return int32(port)
 }
 
 // TestRuntimeMadeCgroup runs a pod whose client names no cgroup, as crictl does.
@@ -402,7 +401,7 @@ func TestLimits(t *testing.T) {
 	config := harness.Shell("main", "head -c 200m /dev/zero | tail")
 	config.Linux.Resources = &cri.LinuxContainerResources{MemoryLimitInBytes: 32 << 20, CpuQuota: 50000, CpuPeriod: 100000, CpuShares: 512}
 	id := w.run(pod, podConfig, config)
-	s, err := w.Exited(w.ctx, id, 30*time.Second)
+	s, err := w.Exited(w.ctx, id, patience)
 	must(t, err)
 	if s.Reason != "OOMKilled" {
 		t.Errorf("the container ended with %d, reason %q, want OOMKilled", s.ExitCode, s.Reason)
@@ -419,7 +418,7 @@ func TestEvents(t *testing.T) {
 	// The stream is open once its header is here, or the first event.
 	pod, podConfig := w.pod("events")
 	id := w.run(pod, podConfig, harness.Shell("main", "exit 0"))
-	_, err = w.Exited(w.ctx, id, 20*time.Second)
+	_, err = w.Exited(w.ctx, id, patience)
 	must(t, err)
 	must(t, w.RemovePod(w.ctx, pod))
 	seen := map[cri.ContainerEventType]bool{}

@@ -8,7 +8,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
@@ -37,7 +36,7 @@ func TestReload(t *testing.T) {
 		"[containers]\nenv = [\"FROM=the new file\"]\nulimits = [\"nofile=77\"]\ncapabilities = [\"CAP_KILL\"]\n"
 	must(t, os.WriteFile(conf, []byte(changed), 0o600))
 	must(t, syscall.Kill(w.Pid(), syscall.SIGHUP))
-	w.eventually(10*time.Second, func() error {
+	w.eventually(func() error {
 		if !pinned() {
 			return os.ErrDeadlineExceeded
 		}
@@ -45,12 +44,7 @@ func TestReload(t *testing.T) {
 	})
 	second := harness.Shell("second", show)
 	w.run(pod, podConfig, second)
-	w.eventually(10*time.Second, func() error {
-		if !strings.Contains(w.log(podConfig, second), "CapBnd") {
-			return os.ErrDeadlineExceeded
-		}
-		return nil
-	})
+	w.logs("CapBnd", podConfig, second)
 	has(t, w.log(podConfig, second), "[the new file]\n77\n", "0000000000000020")
 	out, err := w.Exec(w.ctx, first, "sh", "-c", `echo "[$FROM]"`)
 	must(t, err)

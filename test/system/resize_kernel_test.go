@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"google.golang.org/grpc/codes"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
@@ -189,7 +188,7 @@ func hungry() *cri.ContainerConfig {
 // eats waits until a hungry container has eaten.
 func (w *world) eats(id string) {
 	w.t.Helper()
-	w.eventually(30*time.Second, func() error {
+	w.eventually(func() error {
 		_, err := w.Exec(w.ctx, id, "cat", "/tmp/eaten")
 		return err
 	})

@@ -345,7 +345,7 @@ func terminalsAreLabelled(w *world) {
 	c := harness.Shell("main", "tty; echo through >/dev/tty; echo console >/dev/console; sleep 3600")
 	c.Tty = true
 	id := w.run(pod, config, c)
-	w.eventually(20*time.Second, func() error {
+	w.eventually(func() error {
 		if out := w.log(config, c); !strings.Contains(out, "console") {
 			return fmt.Errorf("the terminal has %q", out)
 		}

@@ -10,7 +10,6 @@ import (
 	"runtime"
 	"strings"
 	"testing"
-	"time"
 
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
@@ -75,7 +74,7 @@ func TestShimCPUs(t *testing.T) {
 	onlyFirst("at work")
 	on(id, free)
 	on(pinned, "1")
-	w.eventually(30*time.Second, func() error { // a shim that rests has one thread
+	w.eventually(func() error { // a shim that rests has one thread
 		if n := len(processorsOf(t, pids[0])); n != 1 {
 			return fmt.Errorf("the shim has %d threads", n)
 		}

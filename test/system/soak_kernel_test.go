@@ -48,7 +48,7 @@ func usageOf(pid int) (u usage, err error) {
 func (w *world) flat(what string, pid int, before usage, kilobytes int) {
 	w.t.Helper()
 	var now usage
-	err := harness.Until(w.ctx, 30*time.Second, func() (err error) {
+	err := harness.Until(w.ctx, patience, func() (err error) {
 		if now, err = usageOf(pid); err != nil {
 			return err
 		}
@@ -161,7 +161,7 @@ func TestLogRotationUnderLoad(t *testing.T) {
 		time.Sleep(10 * time.Millisecond)
 	}
 	files = append(files, log)
-	w.eventually(30*time.Second, func() error {
+	w.eventually(func() error {
 		next := map[string]int{"stdout": 1, "stderr": 1}
 		for _, file := range files {
 			data, err := os.ReadFile(file)

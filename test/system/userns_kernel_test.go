@@ -105,9 +105,15 @@ func TestUserNamespaceSharesPIDs(t *testing.T) {
 		init = "/pause"
 	}
 	for _, id := range []string{first, second} {
-		out, err := w.Exec(w.ctx, id, "sh", "-c", "ps -o args; cat /proc/self/uid_map; echo hi > /dev/stderr")
-		must(t, err)
-		has(t, out, "sleep 4242", "sleep 4243", init, fmt.Sprint(hostRoot))
+		var out string
+		w.eventually(func() (err error) { // each is listed once it is executed
+			out, err = w.Exec(w.ctx, id, "sh", "-c", "ps -o args; cat /proc/self/uid_map; echo hi > /dev/stderr")
+			if err == nil && !(strings.Contains(out, "sleep 4242") && strings.Contains(out, "sleep 4243")) {
+				err = fmt.Errorf("the containers' processes are not seen: %s", out)
+			}
+			return err
+		})
+		has(t, out, init, fmt.Sprint(hostRoot))
 	}
 	target := mapped(podConfig, "debugger", "ps -o args | grep -c 'sleep 424[2]'")
 	target.Linux.SecurityContext.NamespaceOptions = &cri.NamespaceOption{

@@ -64,11 +64,12 @@ func TestDeclaredVolumes(t *testing.T) {
 		config.Mounts = []*cri.Mount{{HostPath: mounted, ContainerPath: "/mounted/", Readonly: true}}
 		config.Command = []string{"sh", "-c", config.Command[len(config.Command)-1]}
 		id := w.run(pod, podConfig, config)
-		w.eventually(10e9, func() error {
+		w.eventually(func() error {
 			_, err := w.Exec(w.ctx, id, "grep", "x", "/empty/deep/x")
 			return err
 		})
-		has(t, w.log(podConfig, config), ". 750 7:8 2", "file 640 7:8 2", "/empty/deep 755 0:0 2", "of the image", "of the target", "of the pod", "/etc/hosts", "changed", "of the target0\n1")
+		w.logs("of the target0\n1", podConfig, config)
+		has(t, w.log(podConfig, config), ". 750 7:8 2", "file 640 7:8 2", "/empty/deep 755 0:0 2", "of the image", "of the target", "of the pod", "/etc/hosts", "changed")
 		status, err := w.Status(w.ctx, id)
 		must(t, err)
 		if len(status.Mounts) != 1 {

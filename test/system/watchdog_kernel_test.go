@@ -23,7 +23,7 @@ func TestWatchdog(t *testing.T) {
 	must(t, w.Restart(w.ctx))
 	buffer := make([]byte, 1024)
 	for _, want := range []string{"READY=1", "WATCHDOG=1", "WATCHDOG=1", "WATCHDOG=1"} {
-		must(t, socket.SetReadDeadline(time.Now().Add(20*time.Second)))
+		must(t, socket.SetReadDeadline(time.Now().Add(patience)))
 		n, err := socket.Read(buffer)
 		must(t, err)
 		if got := string(buffer[:n]); got != want {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -30,6 +31,7 @@ type Output struct {
 	src   *os.File
 	log   *crilog.Writer // nil: no log
 	Ended chan struct{}  // closed once all has been carried, or with Pause
+	late  atomic.Int32   // how often Run may still read after Stop
 
 	mu     sync.Mutex
 	sinks  []*Sink
@@ -87,7 +89,7 @@ func (o *Output) read() (chunk *[chunkSize]byte, n int, timedOut bool) {
 	if err != nil {
 		return nil, 0, false
 	}
-	err = conn.Read(func(fd uintptr) bool {
+	take := func(fd uintptr) bool {
 		if chunk == nil {
 			chunk = chunks.Get().(*[chunkSize]byte)
 		}
@@ -104,15 +106,25 @@ func (o *Output) read() (chunk *[chunkSize]byte, n int, timedOut bool) {
 			}
 			return true
 		}
-	})
-	if err != nil {
-		return chunk, 0, errors.Is(err, os.ErrDeadlineExceeded)
 	}
-	return chunk, n, false
+	if err = conn.Read(take); err == nil {
+		return chunk, n, false
+	}
+	timedOut = errors.Is(err, os.ErrDeadlineExceeded)
+	if timedOut && o.late.Add(-1) >= 0 {
+		_ = conn.Control(func(fd uintptr) { take(fd) }) // which asks for no deadline
+	}
+	return chunk, n, timedOut
 }
 
-// Stop ends a stream that does not end by itself.
+// mostHeld is what a pipe holds at most, in chunks.
+const mostHeld = 1 << 20 / chunkSize
+
+// Stop ends a stream that does not end by itself. What it holds was written in
+// time, by a container that has ended perhaps, and is carried all the same; what
+// comes after that is not waited for.
 func (o *Output) Stop() {
+	o.late.Store(mostHeld)
 	_ = o.src.SetReadDeadline(time.Now())
 }
 

@@ -58,6 +58,30 @@ func TestStop(t *testing.T) {
 	<-o.Ended
 }
 
+// What a stream holds when it is stopped is carried, however late.
+func TestStopLosesNothing(t *testing.T) {
+	r, w, _ := os.Pipe()
+	defer w.Close()
+	src, err := Pollable(dup(t, r), "source")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Close()
+	o := NewOutput(src, nil)
+	clientOut, clientIn, _ := os.Pipe()
+	client := o.Attach(clientIn)
+	if _, err := io.WriteString(w, "the last words"); err != nil {
+		t.Fatal(err)
+	}
+	o.Stop() // before Run has got a processor
+	go o.Run()
+	<-o.Ended
+	o.Detach(client)
+	if b, _ := io.ReadAll(clientOut); string(b) != "the last words" {
+		t.Errorf("the client got %q", b)
+	}
+}
+
 func dup(t *testing.T, f *os.File) int {
 	t.Helper()
 	n, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)

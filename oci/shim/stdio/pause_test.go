@@ -45,7 +45,7 @@ func TestSaveWaitsForInput(t *testing.T) {
 	if _, err := io.ReadFull(theirs, make([]byte, size)); err != nil {
 		t.Fatal(err)
 	}
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
 		if _, _, ok := s.Save(keep, guard); ok {
 			return
 		}

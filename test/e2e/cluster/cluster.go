@@ -124,7 +124,7 @@ func (c *Cluster) startRegistry(ctx context.Context, name string, flags ...strin
 		return "", err
 	}
 	c.registries = append(c.registries, p)
-	err = p.ready(ctx, 2*time.Minute, func(context.Context) error {
+	err = p.ready(ctx, 5*time.Minute, func(context.Context) error {
 		out, err := os.ReadFile(p.Log())
 		if err != nil {
 			return err

@@ -117,7 +117,7 @@ func (c *ControlPlane) run(ctx context.Context, health func(context.Context) err
 		return err
 	}
 	c.parts = append(c.parts, p)
-	return p.ready(ctx, 2*time.Minute, health)
+	return p.ready(ctx, 5*time.Minute, health)
 }
 
 func (c *ControlPlane) etcd(ctx context.Context) error {

@@ -72,7 +72,7 @@ func (k *Kubelet) Start(ctx context.Context, changes map[string]any) error {
 	if err != nil {
 		return err
 	}
-	return k.ready(ctx, 2*time.Minute, func(ctx context.Context) error { return k.nodeReady(ctx, began) })
+	return k.ready(ctx, 5*time.Minute, func(ctx context.Context) error { return k.nodeReady(ctx, began) })
 }
 
 // nodeReady says whether the node was found Ready after a time and takes pods.

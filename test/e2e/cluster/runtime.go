@@ -97,7 +97,7 @@ func (r *Runtime) Start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return r.ready(ctx, 30*time.Second, func(ctx context.Context) error {
+	return r.ready(ctx, time.Minute, func(ctx context.Context) error {
 		r.conn.ResetConnectBackoff()
 		_, err := r.CRI.Version(ctx, &cri.VersionRequest{})
 		return err
