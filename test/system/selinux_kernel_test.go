@@ -89,7 +89,7 @@ func (w *world) proc(id string) string {
 func (w *world) domain(id string) (label string) {
 	w.t.Helper()
 	own := processLabel(w.t, "/proc/self")
-	w.eventually(time.Minute, func() error {
+	w.eventually(func() error {
 		if label = processLabel(w.t, w.proc(id)); label == own {
 			return fmt.Errorf("the process of container %s is still libcontainer's", id)
 		}
