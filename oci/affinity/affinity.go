@@ -11,7 +11,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Parse reads a list of processors such as "0-3,8", as in a cgroup's cpuset.cpus.
+// Parse reads a list of processors such as "0-3,8", as in a cgroup's cpuset.cpus. It
+// is stricter than libcontainer's, which the daemon does not link, and unlike that of
+// k8s.io/utils does no work for numbers that cannot be.
 func Parse(list string) (*unix.CPUSet, error) {
 	cpus := &unix.CPUSet{}
 	for item := range strings.SplitSeq(list, ",") {
@@ -20,11 +22,8 @@ func Parse(list string) (*unix.CPUSet, error) {
 			last = first
 		}
 		low, err := strconv.ParseUint(first, 10, 16)
-		if err != nil {
-			return nil, fmt.Errorf("%q is not a list of processors such as \"0-3,8\"", list)
-		}
-		high, err := strconv.ParseUint(last, 10, 16)
-		if err != nil || high < low {
+		high, bad := strconv.ParseUint(last, 10, 16)
+		if err != nil || bad != nil || high < low {
 			return nil, fmt.Errorf("%q is not a list of processors such as \"0-3,8\"", list)
 		}
 		for n := int(low); n <= int(high); n++ {
