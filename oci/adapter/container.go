@@ -161,8 +161,7 @@ func (c *container) makeStreams(r *api.CreateRequest) (err error) {
 	if c.fifos.stderr != nil {
 		c.streams.Stderr = stdio.NewOutput(c.fifos.stderr, c.streams.Writer("stderr"))
 	}
-	if c.fifos.stdin != nil {
-		c.streams.SetStdin(c.fifos.stdin)
+	if r.Stdin {
 		c.streams.StdinEnded = func() { c.endInput("") }
 	}
 	return nil
@@ -331,6 +330,13 @@ func (c *container) start() error {
 		return commandError(err)
 	}
 	c.fifos.opened()
+	stdin, err := c.fifos.input(ctx)
+	if err != nil {
+		return err
+	}
+	if stdin != nil {
+		c.streams.SetStdin(stdin)
+	}
 	c.setState(api.State_RUNNING)
 	return nil
 }
@@ -363,6 +369,7 @@ func (c *container) watch() {
 		c.adapter.log.Errorf("container %s has ended with code %d: %v", c.id, code, err)
 	}
 	c.fifos.opened()
+	c.fifos.end()
 	c.streams.Drain()
 	record := func() {
 		c.mu.Lock()

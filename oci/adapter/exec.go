@@ -52,10 +52,11 @@ func (c *container) exec(r *api.ExecRequest, client *stdio.Set) (e *execution, e
 		c.forgetExec(e.id)
 		return nil, err
 	}
-	c.adapter.guard("exec", e.watch)
 	return e, nil
 }
 
+// start runs the process and has its end watched. The client's streams are
+// carried from then on.
 func (e *execution) start(process []byte, client *stdio.Set) (err error) {
 	c := e.container
 	ctx, cancel := context.WithTimeout(context.Background(), taskTimeout)
@@ -82,13 +83,29 @@ func (e *execution) start(process []byte, client *stdio.Set) (err error) {
 		_ = c.shim.remove(ctx, c.id, e.id)
 		return commandError(err)
 	}
-	e.carry(client)
+	c.adapter.guard("exec", e.watch)
+	stdin, err := e.fifos.input(ctx)
+	if err != nil {
+		e.abandon()
+		return err
+	}
+	e.carry(client, stdin)
 	return nil
 }
 
-// carry copies between the client's streams and the process's. A terminal's
-// client has one socket for both directions unless it has a stdout.
-func (e *execution) carry(client *stdio.Set) {
+// abandon ends a process that runs, but cannot be spoken to.
+func (e *execution) abandon() {
+	ctx, cancel := context.WithTimeout(context.Background(), killTimeout)
+	defer cancel()
+	if err := e.kill(ctx); err != nil {
+		e.container.adapter.log.Warnf("exec %s of container %s runs on: %v", e.id, e.container.id, err)
+	}
+}
+
+// carry copies between the client's streams and the process's, whose input is nil
+// if it has none or has ended. A terminal's client has one socket for both
+// directions unless it has a stdout.
+func (e *execution) carry(client *stdio.Set, stdin *os.File) {
 	out, f := client.Stdout, e.fifos
 	shared := e.terminal && out == nil
 	if shared {
@@ -112,17 +129,24 @@ func (e *execution) carry(client *stdio.Set) {
 	}
 	copied("exec output", out, f.stdout, true)
 	copied("exec errors", client.Stderr, f.stderr, true)
-	if client.Stdin != nil && f.stdin != nil {
+	if client.Stdin != nil {
 		e.container.adapter.guard("exec input", func() {
-			_, _ = io.Copy(f.stdin, client.Stdin)
-			f.stdin.Close()
-			if !e.terminal {
-				e.container.endInput(e.id)
+			if stdin != nil {
+				e.feed(stdin, client.Stdin)
 			}
 			if !shared {
 				client.Stdin.Close()
 			}
 		})
+	}
+}
+
+// feed copies the client's input until either ends, and ends the process's.
+func (e *execution) feed(stdin, from *os.File) {
+	_, _ = io.Copy(stdin, from)
+	stdin.Close()
+	if !e.terminal {
+		e.container.endInput(e.id)
 	}
 }
 
@@ -137,9 +161,7 @@ func (e *execution) watch() {
 	}
 	e.exit = &api.Exit{Id: e.id, Code: code, FinishedAt: ended(at).UnixNano()}
 	close(e.done)
-	if e.fifos.stdin != nil {
-		e.fifos.stdin.Close()
-	}
+	e.fifos.end()
 	ctx, cancel := context.WithTimeout(context.Background(), taskTimeout)
 	defer cancel()
 	if err := c.shim.remove(ctx, c.id, e.id); err != nil {

@@ -1,10 +1,13 @@
 package adapter
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -17,10 +20,14 @@ type fifos struct {
 	dir string
 	// paths of the ends that the shim opens, "" for none.
 	stdinPath, stdoutPath, stderrPath string
-	stdin, stdout, stderr             *os.File // nil for none
+	stdout, stderr                    *os.File // nil for none
 	// held keeps the outputs open for writing until the shim has opened them:
 	// without a writer they would be at their end.
 	held []int
+
+	mu    sync.Mutex
+	stdin *os.File // nil until input, and for none
+	over  bool     // the process has ended
 }
 
 // newFifos makes the pipes in a new directory. A terminal has no stderr.
@@ -45,9 +52,6 @@ func newFifos(dir string, stdin, stderr bool) (_ *fifos, err error) {
 	}
 	if stdin {
 		f.stdinPath, err = f.make("stdin")
-		if err == nil { // for reading too, so that it need not wait for the shim
-			f.stdin, err = open(f.stdinPath, unix.O_RDWR)
-		}
 	}
 	return f, err
 }
@@ -87,6 +91,63 @@ func open(path string, mode int) (*os.File, error) {
 	return os.NewFile(uintptr(fd), path), nil
 }
 
+// longestLook is the pause between two looks whether the shim reads its input.
+const longestLook = 50 * time.Millisecond
+
+// input opens the input of a process that was started, once the shim has opened
+// its end: a pipe that only we have open would forget, when we close it, what was
+// written, and that it was ever closed. It is nil for a process without one and
+// for one that has ended. Precondition: the names are there.
+func (f *fifos) input(ctx context.Context) (*os.File, error) {
+	for pause := time.Millisecond; f.stdinPath != ""; pause = min(2*pause, longestLook) {
+		stdin, err := open(f.stdinPath, unix.O_WRONLY)
+		if err == nil {
+			return f.keep(stdin), nil
+		}
+		if f.ended() {
+			break
+		}
+		if !errors.Is(err, unix.ENXIO) { // that nobody reads it
+			return nil, fmt.Errorf("cannot open its input: %v", err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("its shim does not read its input: %w", ctx.Err())
+		case <-time.After(pause):
+		}
+	}
+	return nil, nil
+}
+
+// keep remembers the input, for end to close.
+func (f *fifos) keep(stdin *os.File) *os.File {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.over {
+		stdin.Close()
+		return nil
+	}
+	f.stdin = stdin
+	return stdin
+}
+
+func (f *fifos) ended() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.over
+}
+
+// end says that the process has ended: nobody reads its input any more. It is
+// idempotent.
+func (f *fifos) end() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.over = true
+	if f.stdin != nil {
+		f.stdin.Close()
+	}
+}
+
 // opened says that the shim has opened its ends, or never will.
 func (f *fifos) opened() {
 	stdio.CloseAll(f.held)
@@ -101,7 +162,8 @@ func (f *fifos) unlink() {
 
 // remove closes and removes everything.
 func (f *fifos) remove() {
-	for _, file := range []*os.File{f.stdin, f.stdout, f.stderr} {
+	f.end()
+	for _, file := range []*os.File{f.stdout, f.stderr} {
 		if file != nil {
 			file.Close()
 		}

@@ -61,7 +61,12 @@ func TestExecSync(t *testing.T) {
 
 // crictl runs crictl against the node.
 func (w *world) crictl(args ...string) *exec.Cmd {
-	cmd := exec.CommandContext(w.ctx, harness.Tool("crictl"), append([]string{"--config", filepath.Join(w.Dir, "crictl.yaml")}, args...)...)
+	return w.crictlFor(w.ctx, args...)
+}
+
+// crictlFor runs it no longer than ctx lasts.
+func (w *world) crictlFor(ctx context.Context, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, harness.Tool("crictl"), append([]string{"--config", filepath.Join(w.Dir, "crictl.yaml")}, args...)...)
 	cmd.Env = append(os.Environ(), "HOME="+w.Dir)
 	return cmd
 }
@@ -111,6 +116,28 @@ func TestStreams(t *testing.T) {
 			has(t, w.attached(t, transport, id), "got a line")
 			w.forwarded(t, transport, pod)
 		})
+	}
+	must(t, w.RemovePod(w.ctx, pod))
+	w.clean()
+}
+
+// TestInputThatEndsAtOnce gives commands an input that has ended, or nearly, before
+// they run: whoever passes it on must not close what nobody has opened yet.
+func TestInputThatEndsAtOnce(t *testing.T) {
+	w := pulled(t)
+	pod, podConfig := w.pod("input")
+	id := w.run(pod, podConfig, harness.Shell("main", "sleep 1000"))
+	for i := range 20 {
+		transport := []string{"spdy", "websocket"}[i%2]
+		text := []string{"", "text\n"}[i/2%2]
+		ctx, cancel := context.WithTimeout(w.ctx, patience)
+		cmd := w.crictlFor(ctx, "exec", "--transport", transport, "-i", id, "cat")
+		cmd.Stdin = strings.NewReader(text)
+		out, err := cmd.Output()
+		cancel()
+		if err != nil || string(out) != text {
+			t.Fatalf("exec %d by %s: of %q came %q back: %v", i, transport, text, out, err)
+		}
 	}
 	must(t, w.RemovePod(w.ctx, pod))
 	w.clean()
