@@ -156,7 +156,7 @@ const enough = 30 * time.Second
 func measureLists(ctx context.Context, b *bench, pods int) error {
 	for _, l := range lists {
 		began := time.Now()
-		err := b.interleave(b.rounds(20, 8), func(round int, n *node) error {
+		err := b.interleave(b.rounds(50, 8), func(round int, n *node) error {
 			if round > 3 && time.Since(began) > enough {
 				return nil
 			}

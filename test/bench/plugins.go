@@ -36,23 +36,34 @@ func (b *bench) alone() (*plugins, error) {
 // cost is what the plugins took to make networks and to take them away.
 type cost struct{ add, addCPU, del time.Duration }
 
-// attach makes as many networks at the same time as are asked for, takes them
-// away again, and says what that cost.
-func (p *plugins) attach(ctx context.Context, count int) (c cost, err error) {
-	var all []*libcni.RuntimeConf
-	defer func() {
+// networks are as many new network namespaces as are asked for, and what removes
+// them.
+func (p *plugins) networks(count int) (all []*libcni.RuntimeConf, remove func() error, err error) {
+	remove = func() (err error) {
 		for _, rt := range all {
 			err = errors.Join(err, namespace.Remove(rt.NetNS))
 		}
-	}()
+		return err
+	}
 	for i := range count {
 		id := fmt.Sprintf("plugins-alone-%d", i)
 		net := filepath.Join(p.dir, id)
 		if err := namespace.Create(namespace.Options{Net: net}); err != nil {
-			return c, err
+			return nil, nil, errors.Join(err, remove())
 		}
 		all = append(all, &libcni.RuntimeConf{ContainerID: id, NetNS: net, IfName: "eth0"})
 	}
+	return all, remove, nil
+}
+
+// attach connects as many networks at the same time as are asked for, takes them
+// away again, and says what that cost.
+func (p *plugins) attach(ctx context.Context, count int) (c cost, err error) {
+	all, remove, err := p.networks(count)
+	if err != nil {
+		return c, err
+	}
+	defer func() { err = errors.Join(err, remove()) }()
 	before, err := childrenCPU()
 	if err != nil {
 		return c, err

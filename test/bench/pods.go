@@ -11,21 +11,26 @@ import (
 
 // measurePods starts and removes one pod at a time, and one more container in a
 // pod that runs, as when a container is restarted. Its floor is the time of the
-// CNI plugins alone.
+// CNI plugins alone; what a start by hand takes stands beside it.
 func measurePods(ctx context.Context, b *bench) error {
-	plugins, err := b.alone()
+	hand, err := b.newByHand(ctx)
 	if err != nil {
 		return err
 	}
 	return b.interleave(b.rounds(25, 10), func(round int, n *node) error {
 		if n == b.nodes[0] {
-			c, err := plugins.attach(ctx, 1)
+			c, err := hand.plugins.attach(ctx, 1)
 			if err != nil {
 				return err
 			}
 			b.results.add(measure{Name: podStart, Unit: "ms"}, floor, ms(c.add))
 			b.results.add(measure{Name: podCPU, Unit: "ms"}, floor, ms(c.addCPU))
 			b.results.add(measure{Name: podEnd, Unit: "ms"}, floor, ms(c.del))
+			took, err := hand.start(ctx, 1)
+			if err != nil {
+				return err
+			}
+			b.results.add(measure{Name: "pod start" + withRunc, Unit: "ms"}, floor, ms(took))
 		}
 		return b.onePod(ctx, n, fmt.Sprintf("pod-%d", round))
 	})
@@ -88,13 +93,14 @@ const (
 	podCPU   = "pod start: CPU"
 	restart  = "container restart in a pod that runs"
 	execTrue = "ExecSync true"
+	withRunc = ": the plugins and runc by hand"
 	atOnce   = 20
 )
 
 // measureBurst starts many pods at once, until the last one runs. Its floor is the
-// time of the CNI plugins alone.
+// time of the CNI plugins alone; what a start by hand takes stands beside it.
 func measureBurst(ctx context.Context, b *bench) error {
-	plugins, err := b.alone()
+	hand, err := b.newByHand(ctx)
 	if err != nil {
 		return err
 	}
@@ -102,12 +108,17 @@ func measureBurst(ctx context.Context, b *bench) error {
 	cpu := measure{Name: fmt.Sprintf("%d pods at once: CPU", atOnce), Unit: "ms"}
 	return b.interleave(b.rounds(5, 3), func(round int, n *node) error {
 		if n == b.nodes[0] {
-			c, err := plugins.attach(ctx, atOnce)
+			c, err := hand.plugins.attach(ctx, atOnce)
 			if err != nil {
 				return err
 			}
 			b.results.add(m, floor, ms(c.add))
 			b.results.add(cpu, floor, ms(c.addCPU))
+			took, err := hand.start(ctx, atOnce)
+			if err != nil {
+				return err
+			}
+			b.results.add(measure{Name: fmt.Sprintf("%d pods at once", atOnce) + withRunc, Unit: "ms"}, floor, ms(took))
 		}
 		used, err := n.counter()
 		if err != nil {
