@@ -94,6 +94,10 @@ func (f *files) detail(name string) []byte {
 	return f.read(name)
 }
 
+// wholeBelow is how short, in bytes, an answer is all of a file: the kernel gives a
+// list, such as cgroup.procs, by the page, as many of its short lines as fit one.
+const wholeBelow = 2048
+
 // readInto avoids os.File: with tens of reads for each of a hundred containers
 // its bookkeeping would cost more than the reads.
 func (f *files) readInto(name string) (n int, err error) {
@@ -109,13 +113,15 @@ func (f *files) readInto(name string) (n int, err error) {
 		if err != nil || m == 0 {
 			return n, err
 		}
-		if n += m; n < len(f.buf) {
-			return n, nil // a seq_file gives all that fits
+		if n += m; m < wholeBelow && n < len(f.buf) {
+			return n, nil
 		}
 		if n >= maxFile {
 			return n, errors.New("file too large")
 		}
-		f.buf = append(f.buf, make([]byte, len(f.buf))...)
+		if n == len(f.buf) {
+			f.buf = append(f.buf, make([]byte, len(f.buf))...)
+		}
 	}
 }
 

@@ -117,6 +117,26 @@ func TestMembers(t *testing.T) {
 	}
 }
 
+// The kernel gives a list by the page: 1200 processes fill more than one.
+func TestMembersByThePage(t *testing.T) {
+	const many = 1200
+	h, path := group(t)
+	start(t, h, path, fmt.Sprintf("i=0; while [ $i -lt %d ]; do sleep 600 & i=$((i+1)); done; wait", many))
+	until(t, "all processes", func() bool {
+		counted, err := Pids(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(counted) == many+1
+	})
+	if pids, err := Members(path); err != nil || len(pids) != many+1 {
+		t.Errorf("of %d processes are listed %d: %v", many+1, len(pids), err)
+	}
+	if err := KillAll(context.Background(), path); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func BenchmarkMembers(b *testing.B) {
 	h, path := group(b)
 	start(b, h, path, "sleep 600 & wait")
