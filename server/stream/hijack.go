@@ -18,13 +18,14 @@ func (s *Server) begin(w http.ResponseWriter, r *http.Request) (http.ResponseWri
 		cancel()
 		s.sessions.Done()
 	}
-	return &hijacker{w, ctx, cancel}, r.WithContext(ctx), end
+	return &hijacker{w, s.ctx, ctx, cancel}, r.WithContext(ctx), end
 }
 
 // hijacker hands out the watched connection. It does not implement Unwrap, by
 // which the library would find the way around it.
 type hijacker struct {
 	http.ResponseWriter
+	server context.Context //nolint:containedctx // the server's
 	ctx    context.Context //nolint:containedctx // that of the session it stands for
 	cancel context.CancelFunc
 }
@@ -35,8 +36,8 @@ func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	context.AfterFunc(h.ctx, func() { _ = conn.Close() })
-	watched := &watchedConn{conn, h.cancel}
+	watched := &watchedConn{Conn: conn, server: h.server, ended: h.cancel}
+	context.AfterFunc(h.ctx, func() { _ = watched.Close() })
 	// What the client sent already is in the buffer; what comes is read
 	// through the watched connection.
 	head, err := buffers.Reader.Peek(buffers.Reader.Buffered())
@@ -45,28 +46,6 @@ func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	}
 	reader := bufio.NewReader(&prefixReader{append([]byte(nil), head...), watched})
 	return watched, bufio.NewReadWriter(reader, bufio.NewWriter(watched)), nil
-}
-
-// watchedConn reports the end of a connection: both protocols read all the
-// time, and close when their client says goodbye or stays silent too long.
-type watchedConn struct {
-	net.Conn
-	ended context.CancelFunc
-}
-
-// Read implements net.Conn.
-func (c *watchedConn) Read(p []byte) (int, error) {
-	n, err := c.Conn.Read(p)
-	if err != nil {
-		c.ended()
-	}
-	return n, err
-}
-
-// Close implements net.Conn.
-func (c *watchedConn) Close() error {
-	c.ended()
-	return c.Conn.Close()
 }
 
 // prefixReader reads head first.
