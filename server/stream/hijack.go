@@ -36,7 +36,7 @@ func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	watched := &watchedConn{Conn: conn, server: h.server, ended: h.cancel}
+	watched := watch(h.server, conn, h.cancel)
 	context.AfterFunc(h.ctx, func() { _ = watched.Close() })
 	// What the client sent already is in the buffer; what comes is read
 	// through the watched connection.

@@ -13,15 +13,45 @@ import (
 // its session ended. Those who have it all close at once.
 const lingerWait = 5 * time.Minute
 
-// watchedConn reports the end of a connection: both protocols read all the
-// time, and close when their client says goodbye or stays silent too long.
+// watchedConn reports the end of a connection. Both protocols read all the time,
+// and close when their client says goodbye or stays silent too long; but while the
+// command takes no more input they do not, so that an end has to be looked for.
 type watchedConn struct {
 	net.Conn
 	server context.Context //nolint:containedctx // the server's, which outlives the session's
 	ended  context.CancelFunc
 
 	closing atomic.Bool
-	reading sync.Mutex // held during a Read
+	reading sync.Mutex  // held during a Read
+	stalled *time.Timer // stopped during a Read
+}
+
+func watch(server context.Context, conn net.Conn, ended context.CancelFunc) *watchedConn {
+	c := &watchedConn{Conn: conn, server: server, ended: ended}
+	c.stalled = time.AfterFunc(stallCheck, c.look)
+	return c
+}
+
+// look ends the session of a client that has gone while nobody read.
+func (c *watchedConn) look() {
+	switch {
+	case c.closing.Load():
+	case hungUp(c.Conn):
+		c.broken()
+	default:
+		c.stalled.Reset(stallCheck)
+	}
+}
+
+// broken closes the connection of a client that has gone: nobody is left to
+// linger for. It says whether this side had not closed it yet.
+func (c *watchedConn) broken() bool {
+	if c.closing.Swap(true) {
+		return false
+	}
+	_ = c.Conn.Close()
+	c.ended()
+	return true
 }
 
 // Read implements net.Conn.
@@ -31,15 +61,15 @@ func (c *watchedConn) Read(p []byte) (int, error) {
 	if c.closing.Load() {
 		return 0, io.EOF
 	}
+	c.stalled.Stop()
 	n, err := c.Conn.Read(p)
 	if err == nil {
+		c.stalled.Reset(stallCheck)
 		return n, nil
 	}
-	if c.closing.Swap(true) { // on this side: the error is linger's
-		return n, io.EOF
+	if !c.broken() {
+		err = io.EOF // the error is linger's
 	}
-	_ = c.Conn.Close() // nobody is left to wait for
-	c.ended()
 	return n, err
 }
 
@@ -48,6 +78,7 @@ func (c *watchedConn) Read(p []byte) (int, error) {
 // server closes.
 func (c *watchedConn) Close() error {
 	if !c.closing.Swap(true) {
+		c.stalled.Stop()
 		go c.linger()
 	}
 	c.ended()
