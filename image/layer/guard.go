@@ -313,17 +313,18 @@ func (g *guard) account(hdr *tar.Header) {
 // finish writes the opaque marks and sums up. root is the layer's directory.
 func (g *guard) finish(root int) (Result, error) {
 	for dir := range g.opaque {
-		if err := g.markOpaque(dir); err != nil {
+		if err := g.markOpaque(root, dir); err != nil {
 			return Result{}, err
 		}
 	}
 	_, hidesAll := g.opaque[g.root]
 	res := Result{Bytes: g.bytes + blockSize, Inodes: g.inodes + 1, Opaque: hidesAll} // with the root
 	for dir, own := range g.dirs {
-		if own || !isDir(dir) {
+		name := g.name(dir)
+		if own || !isDir(root, name) {
 			continue
 		}
-		res.Implied = append(res.Implied, dir[len(g.root)+1:])
+		res.Implied = append(res.Implied, name)
 		res.Inodes++
 		res.Bytes += blockSize
 	}
@@ -337,29 +338,49 @@ func (g *guard) finish(root int) (Result, error) {
 	deletions := map[string]bool{}
 	for path := range g.whiteouts {
 		dir := filepath.Dir(path)
-		if g.dirs[dir] && !deletions[dir] && isDir(dir) {
+		if g.dirs[dir] && !deletions[dir] && isDir(root, g.name(dir)) {
 			deletions[dir] = true
-			res.Deletions = append(res.Deletions, dir[len(g.root)+1:])
+			res.Deletions = append(res.Deletions, g.name(dir))
 		}
 	}
 	return res, nil
 }
 
-func isDir(path string) bool {
-	var st unix.Stat_t
-	err := unix.Lstat(path, &st)
-	return err == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR
+// name is path relative to the root.
+func (g *guard) name(path string) string {
+	if path == g.root {
+		return "."
+	}
+	return path[len(g.root)+1:]
+}
+
+// isDir says whether name is a directory in root, with no symbolic link on the way
+// to it: the archive may have put one in the place of a directory above, and what
+// that leads to may be the host's.
+func isDir(root int, name string) bool {
+	fd, err := unix.Openat2(root, name, &unix.OpenHow{
+		Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: straight,
+	})
+	if err != nil {
+		return false
+	}
+	unix.Close(fd)
+	return true
 }
 
 // markOpaque hides what the layers below have in dir. Whiteouts in it would
 // delete nothing, and show in a listing.
-func (g *guard) markOpaque(dir string) error {
-	if !isDir(dir) {
+func (g *guard) markOpaque(root int, dir string) error {
+	if !isDir(root, g.name(dir)) {
 		return nil // replaced later in the archive
 	}
 	var st unix.Stat_t
 	for path := range g.whiteouts {
 		if !strings.HasPrefix(path, dir+"/") {
+			continue
+		}
+		if !isDir(root, g.name(filepath.Dir(path))) {
+			delete(g.whiteouts, path)
 			continue
 		}
 		if err := unix.Lstat(path, &st); err == nil && st.Mode&unix.S_IFMT == unix.S_IFCHR && st.Rdev == 0 {
