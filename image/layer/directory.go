@@ -45,6 +45,9 @@ func (d *directory) close() {
 func (d *directory) open(x *extractor, name string, create bool) error {
 	how := &unix.OpenHow{Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: straight}
 	fd, err := unix.Openat2(x.root, name, how)
+	if err == unix.ENOTDIR && create && x.revive(name) {
+		fd, err = unix.Openat2(x.root, name, how)
+	}
 	if err == nil {
 		*d = directory{fd, name, name}
 		return nil
@@ -70,6 +73,33 @@ func (d *directory) open(x *extractor, name string, create bool) error {
 		}
 	}
 	return &os.PathError{Op: "open directory", Path: filepath.Join(x.guard.root, name), Err: err}
+}
+
+// revive makes room where the layer has deleted name or one above, and now puts
+// something in it without an entry for it. It says whether there was a deletion.
+func (x *extractor) revive(name string) bool {
+	for at := name; at != "."; at = filepath.Dir(at) {
+		path := filepath.Join(x.guard.root, at)
+		if _, deleted := x.guard.whiteouts[path]; !deleted {
+			continue
+		}
+		// What is on the way may have been replaced since.
+		up, err := unix.Openat2(x.root, filepath.Dir(at), &unix.OpenHow{
+			Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: straight,
+		})
+		if err != nil {
+			return false
+		}
+		defer unix.Close(up)
+		if unix.Unlinkat(up, filepath.Base(at), 0) != nil {
+			return false
+		}
+		delete(x.guard.whiteouts, path)
+		x.guard.inodes--
+		x.guard.hide(path)
+		return true
+	}
+	return false
 }
 
 // mkdirs makes the directory at path, which has no links, and those above that
