@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"math/rand/v2"
 	"net/http"
@@ -387,6 +388,14 @@ func TestInterruptedTransfers(t *testing.T) {
 			_, _ = w.Write(part)
 			w.(http.Flusher).Flush()
 			<-r.Context().Done()
+		},
+		"ended early": func(w http.ResponseWriter, _ *http.Request, part []byte) {
+			conn, _, err := w.(http.Hijacker).Hijack()
+			if err != nil {
+				panic(err)
+			}
+			_, _ = io.WriteString(conn, "HTTP/1.0 200 OK\r\n\r\n"+string(part))
+			_ = conn.Close()
 		},
 		"stalled before the first byte": func(_ http.ResponseWriter, r *http.Request, _ []byte) { <-r.Context().Done() },
 		"refused": func(w http.ResponseWriter, _ *http.Request, _ []byte) {

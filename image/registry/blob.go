@@ -57,6 +57,7 @@ type transfer struct {
 // connection is one attempt.
 type connection struct {
 	body   io.ReadCloser
+	sized  bool // its end is told from a broken connection
 	cancel context.CancelCauseFunc
 	ctx    context.Context
 	timer  *time.Timer
@@ -98,6 +99,9 @@ func (t *transfer) read(p []byte) (int, error) {
 	}
 	n, err := t.conn.read(p, t.remote.stall.silence)
 	t.offset += int64(n)
+	if err == io.EOF && !t.conn.sized && t.offset < t.layer.Size {
+		err = io.ErrUnexpectedEOF
+	}
 	if err != nil {
 		t.conn.close()
 		t.conn = nil
@@ -114,10 +118,11 @@ func (t *transfer) connect() error {
 	c := &connection{ctx: ctx, cancel: cancel}
 	c.timer = time.AfterFunc(t.remote.stall.silence, func() { cancel(errStalled) })
 	info := types.BlobInfo{Digest: t.layer.Digest, Size: t.layer.Size}
-	var err error
-	if c.body, _, err = t.remote.src.GetBlob(ctx, info, none.NoCache); err != nil {
+	body, size, err := t.remote.src.GetBlob(ctx, info, none.NoCache)
+	if err != nil {
 		return c.fail(err)
 	}
+	c.body, c.sized = body, size >= 0
 	if err := c.skip(t.offset, t.remote.stall.silence); err != nil {
 		c.close()
 		return err
