@@ -101,12 +101,8 @@ func (c *changes) directory(name string) error {
 	}
 	hidden := map[string]bool{}
 	for _, lower := range c.lowers {
-		entries, err := os.ReadDir(lower + name)
-		if err != nil {
-			continue // it has none there, or something else
-		}
-		for _, e := range entries {
-			hidden[e.Name()] = true
+		for _, child := range children(lower, name) {
+			hidden[child] = true
 		}
 	}
 	for child := range hidden {
@@ -115,6 +111,28 @@ func (c *changes) directory(name string) error {
 		}
 	}
 	return nil
+}
+
+// children are the names in a directory of a layer: none where the layer has
+// something else in its place or above it, such as a link, which may lead to the
+// host's.
+func children(lower, name string) []string {
+	root, err := unix.Open(lower, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil
+	}
+	defer unix.Close(root)
+	fd, err := unix.Openat2(root, "."+name, &unix.OpenHow{
+		Flags:   unix.O_RDONLY | unix.O_DIRECTORY | unix.O_CLOEXEC,
+		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS,
+	})
+	if err != nil {
+		return nil
+	}
+	dir := os.NewFile(uintptr(fd), lower+name)
+	defer dir.Close()
+	names, _ := dir.Readdirnames(-1) // what cannot be listed hides nothing
+	return names
 }
 
 // nameless keeps the archive's library from looking up the names of owners.
