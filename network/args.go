@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/containernetworking/cni/libcni"
@@ -150,5 +151,12 @@ func ofPod(ip *current.IPConfig, interfaces []*current.Interface, rt *libcni.Run
 	if i < 0 || i >= len(interfaces) || interfaces[i] == nil {
 		return false
 	}
-	return interfaces[i].Sandbox != "" && interfaces[i].Name == rt.IfName
+	if interfaces[i].Name != rt.IfName {
+		return false
+	}
+	// Some plugins say of no interface in which namespace it is. Where one of that
+	// name is in the pod's, the others are the host's.
+	return interfaces[i].Sandbox != "" || !slices.ContainsFunc(interfaces, func(other *current.Interface) bool {
+		return other != nil && other.Name == rt.IfName && other.Sandbox != ""
+	})
 }

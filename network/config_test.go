@@ -140,6 +140,26 @@ func TestDualStackOrder(t *testing.T) {
 	}
 }
 
+// An address is the pod's if its interface has the pod's name for it, unless that is
+// the host's one of that name.
+func TestAddressesOfThePod(t *testing.T) {
+	for interfaces, want := range map[string]string{
+		`{"name":"eth0","sandbox":"/x"},{"name":"br0"}`:  "[10.0.0.5]",
+		`{"name":"eth0"},{"name":"br0"}`:                 "[10.0.0.5]",
+		`{"name":"eth0"},{"name":"eth0","sandbox":"/x"}`: "[10.0.0.6]",
+	} {
+		r, err := create.CreateFromBytes([]byte(`{"cniVersion":"1.0.0","interfaces":[` + interfaces + `],"ips":[
+			{"address":"10.0.0.5/24","interface":0},{"address":"10.0.0.6/24","interface":1}]}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		a, err := attachment("n", r, &libcni.RuntimeConf{IfName: "eth0", NetNS: "/x"})
+		if err != nil || fmt.Sprint(a.IPs) != want {
+			t.Errorf("with %s: %v, %v; want %s", interfaces, a.IPs, err, want)
+		}
+	}
+}
+
 func TestChangesTakeEffectAtOnce(t *testing.T) {
 	r := newRig(t, nil)
 	r.plugin("one", gives)
