@@ -17,6 +17,7 @@ const drainTimeout = 2 * time.Second
 // terminal carries data between a terminal's master and a client.
 type terminal struct {
 	master *os.File
+	output *stdio.Source // the master, too
 	client *stdio.Set
 	ended  chan struct{} // all output has been carried
 }
@@ -24,7 +25,7 @@ type terminal struct {
 // newTerminal starts carrying. It owns the master and the client's streams. The
 // client's stdin, a socket, carries both directions unless there is a stdout.
 func newTerminal(master *os.File, client *stdio.Set, guard func(string, func())) *terminal {
-	t := &terminal{master: master, client: client, ended: make(chan struct{})}
+	t := &terminal{master: master, output: stdio.NewSource(master), client: client, ended: make(chan struct{})}
 	out := client.Stdout
 	if out == nil {
 		out = client.Stdin
@@ -32,9 +33,9 @@ func newTerminal(master *os.File, client *stdio.Set, guard func(string, func()))
 	guard("terminal output", func() {
 		defer close(t.ended)
 		if out != nil {
-			_, _ = io.Copy(out, master)
+			t.output.CopyTo(out)
 		}
-		// The client has gone, or all who had the terminal open: hang up.
+		// The client has gone, or the process and all who had the terminal open.
 		master.Close()
 		client.Close()
 	})
@@ -50,12 +51,14 @@ func newTerminal(master *os.File, client *stdio.Set, guard func(string, func()))
 	return t
 }
 
-// drain waits, for a bounded time, until the output has reached the client.
+// drain waits until the output of a process that has ended has reached the client,
+// and for a bounded time for what others write who have the terminal open.
 func (t *terminal) drain() {
+	t.output.Last()
 	select {
 	case <-t.ended:
 	case <-time.After(drainTimeout):
-		_ = t.master.SetReadDeadline(time.Now())
+		t.output.Stop()
 		<-t.ended
 	}
 }

@@ -1,21 +1,14 @@
 package stdio
 
 import (
-	"errors"
 	"os"
 	"sync"
-	"sync/atomic"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/criruntime/criruntime/oci/shim/crilog"
 )
 
 const (
-	// chunkSize is how much of a container's output is read at once; it is
-	// what a pipe holds.
-	chunkSize = 64 << 10
 	// patience is for how long an attached client may hold up the container.
 	patience = 3 * time.Second
 	// forgiveness is how slowly used-up patience comes back: 1/10 of real
@@ -23,15 +16,12 @@ const (
 	forgiveness = 10
 )
 
-var chunks = sync.Pool{New: func() any { return new([chunkSize]byte) }}
-
 // Output carries one stream of a container to its log and to whoever is
 // attached. While there is nothing to carry it holds no buffer and no thread.
 type Output struct {
-	src   *os.File
+	*Source
 	log   *crilog.Writer // nil: no log
 	Ended chan struct{}  // closed once all has been carried, or with Pause
-	late  atomic.Int32   // how often Run may still read after Stop
 
 	mu     sync.Mutex
 	sinks  []*Sink
@@ -41,7 +31,7 @@ type Output struct {
 
 // NewOutput makes the output of a stream, which Run carries. It owns src.
 func NewOutput(src *os.File, log *crilog.Writer) *Output {
-	return &Output{src: src, log: log, Ended: make(chan struct{})}
+	return &Output{Source: NewSource(src), log: log, Ended: make(chan struct{})}
 }
 
 // Run carries the stream until its end, Stop or Pause.
@@ -53,7 +43,7 @@ func (o *Output) Run() {
 	if o.log != nil {
 		o.log.Flush()
 	}
-	o.src.Close()
+	o.file.Close()
 }
 
 // carry returns true at the stream's end or Stop, false when it was paused.
@@ -80,52 +70,6 @@ func (o *Output) carry() (over bool) {
 	defer o.mu.Unlock()
 	o.over = !o.paused || !timedOut
 	return o.over
-}
-
-// read returns the next bytes, or none at the end or because of Stop or Pause,
-// which is a time-out. A terminal ends with EIO.
-func (o *Output) read() (chunk *[chunkSize]byte, n int, timedOut bool) {
-	conn, err := o.src.SyscallConn()
-	if err != nil {
-		return nil, 0, false
-	}
-	take := func(fd uintptr) bool {
-		if chunk == nil {
-			chunk = chunks.Get().(*[chunkSize]byte)
-		}
-		for {
-			var err error
-			n, err = unix.Read(int(fd), chunk[:])
-			if err == unix.EINTR {
-				continue
-			}
-			if err == unix.EAGAIN {
-				chunks.Put(chunk)
-				chunk = nil
-				return false
-			}
-			return true
-		}
-	}
-	if err = conn.Read(take); err == nil {
-		return chunk, n, false
-	}
-	timedOut = errors.Is(err, os.ErrDeadlineExceeded)
-	if timedOut && o.late.Add(-1) >= 0 {
-		_ = conn.Control(func(fd uintptr) { take(fd) }) // which asks for no deadline
-	}
-	return chunk, n, timedOut
-}
-
-// mostHeld is what a pipe holds at most, in chunks.
-const mostHeld = 1 << 20 / chunkSize
-
-// Stop ends a stream that does not end by itself. What it holds was written in
-// time, by a container that has ended perhaps, and is carried all the same; what
-// comes after that is not waited for.
-func (o *Output) Stop() {
-	o.late.Store(mostHeld)
-	_ = o.src.SetReadDeadline(time.Now())
 }
 
 // Attach sends a copy of what follows to f, which it owns from now on.

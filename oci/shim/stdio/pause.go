@@ -29,7 +29,7 @@ func (o *Output) pause() (goesOn bool) {
 	o.mu.Lock()
 	o.paused = true
 	o.mu.Unlock()
-	_ = o.src.SetReadDeadline(time.Unix(1, 0))
+	_ = o.file.SetReadDeadline(time.Unix(1, 0))
 	<-o.Ended
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -39,7 +39,7 @@ func (o *Output) pause() (goesOn bool) {
 // resume makes a paused output ready for Run.
 func (o *Output) resume() {
 	o.paused = false
-	_ = o.src.SetReadDeadline(time.Time{})
+	_ = o.file.SetReadDeadline(time.Time{})
 	o.Ended = make(chan struct{})
 }
 
@@ -67,8 +67,9 @@ func (s *Streams) Save(keep func(*os.File) (int, error), guard func(string, func
 	return saved, resume, true
 }
 
-// describe returns nil where the log cannot be described, and while input is
-// under way.
+// describe returns nil where the log cannot be described, while input is under way,
+// and while nobody has the terminal open: that would wake a process that waits for
+// output at once, and again and again.
 func (s *Streams) describe(keep func(*os.File) (int, error)) (*Saved, error) {
 	saved := &Saved{Once: s.Once, Terminal: s.Terminal}
 	var err error
@@ -83,13 +84,16 @@ func (s *Streams) describe(keep func(*os.File) (int, error)) (*Saved, error) {
 	if feeds > 0 {
 		return nil, nil
 	}
-	if s.Terminal && s.Stdout != nil && s.Stdout.src == stdin {
+	if s.Terminal && s.Stdout != nil && s.Stdout.file == stdin {
 		stdin = nil // it comes back with stdout
 	}
 	files := map[*int]*os.File{&saved.Stdin: stdin}
 	for fd, o := range map[*int]*Output{&saved.Stdout: s.Stdout, &saved.Stderr: s.Stderr} {
 		if o != nil && !o.over {
-			files[fd] = o.src
+			if o.vacant.Load() {
+				return nil, nil
+			}
+			files[fd] = o.file
 		}
 	}
 	for fd, f := range files {
@@ -117,7 +121,7 @@ func Restore(saved *Saved, report func(string)) (*Streams, error) {
 		return nil, err
 	}
 	if s.Terminal && saved.Stdout > 0 {
-		s.stdin = s.Stdout.src
+		s.stdin = s.Stdout.file
 	}
 	if !s.Terminal {
 		s.Stderr, err = s.restore("stderr", saved.Stderr)
@@ -154,5 +158,5 @@ func (s *Streams) Console() *os.File {
 	if !s.Terminal || s.Stdout == nil {
 		return nil
 	}
-	return s.Stdout.src
+	return s.Stdout.file
 }

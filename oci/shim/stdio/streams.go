@@ -86,6 +86,7 @@ func (s *Streams) Drain() {
 	ctx, cancel := context.WithTimeout(context.Background(), drainTimeout)
 	defer cancel()
 	for _, o := range s.outputs() {
+		o.Last()
 		select {
 		case <-o.Ended:
 		case <-ctx.Done():
@@ -103,7 +104,7 @@ func (s *Streams) Drain() {
 // Abandon closes everything of a container that did not come to be.
 func (s *Streams) Abandon() {
 	for _, o := range s.outputs() {
-		o.src.Close()
+		o.file.Close()
 	}
 	s.CloseStdin()
 	if s.Log != nil {
@@ -118,7 +119,7 @@ func (s *Streams) CloseStdin() {
 	stdin := s.stdin
 	s.stdin = nil
 	s.mu.Unlock()
-	if stdin == nil || s.Terminal && s.Stdout != nil && s.Stdout.src == stdin {
+	if stdin == nil || s.Terminal && s.Stdout != nil && s.Stdout.file == stdin {
 		return
 	}
 	stdin.Close()
