@@ -21,11 +21,11 @@ type fifos struct {
 	// paths of the ends that the shim opens, "" for none.
 	stdinPath, stdoutPath, stderrPath string
 	stdout, stderr                    *os.File // nil for none
+
+	mu sync.Mutex
 	// held keeps the outputs open for writing until the shim has opened them:
 	// without a writer they would be at their end.
-	held []int
-
-	mu    sync.Mutex
+	held  []int
 	stdin *os.File // nil until input, and for none
 	over  bool     // the process has ended
 }
@@ -148,8 +148,11 @@ func (f *fifos) end() {
 	}
 }
 
-// opened says that the shim has opened its ends, or never will.
+// opened says that the shim has opened its ends, or never will. A start and an end
+// may say so at the same time.
 func (f *fifos) opened() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	stdio.CloseAll(f.held)
 	f.held = nil
 }

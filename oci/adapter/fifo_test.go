@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 )
@@ -117,5 +118,35 @@ func TestInputThatNobodyReads(t *testing.T) {
 	defer cancel()
 	if _, err := inputs(t).input(ctx); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("nobody reads it: %v", err)
+	}
+}
+
+// TestOpenedTwiceAtOnce: a container may end while its start is answered. Both close
+// what kept its outputs open, and nobody else's file that has got the same number.
+func TestOpenedTwiceAtOnce(t *testing.T) {
+	for range 500 {
+		f, err := newFifos(filepath.Join(t.TempDir(), "stdio"), false, true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var calls, begin sync.WaitGroup
+		var others [2]*os.File
+		begin.Add(1)
+		for i := range others {
+			calls.Go(func() {
+				begin.Wait()
+				f.opened()
+				others[i], _ = os.Open(os.DevNull)
+			})
+		}
+		begin.Done()
+		calls.Wait()
+		for _, other := range others {
+			if _, err := other.Stat(); err != nil {
+				t.Fatalf("another's file was closed: %v", err)
+			}
+			other.Close()
+		}
+		f.remove()
 	}
 }
