@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
+	"time"
 
 	"github.com/containerd/containerd/api/runtime/task/v3"
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -28,10 +30,16 @@ type execution struct {
 	id        string
 	terminal  bool
 	fifos     *fifos
+	outputs   []*stdio.Source // the process's, of fifos
 	pid       int
+	carried   chan struct{} // closed once its output has gone to the client, or never will
 	done      chan struct{}
 	exit      *api.Exit // set when done is closed
 }
+
+// linger is how long output is waited for once the process has ended; somebody else
+// may have its streams.
+const linger = time.Second
 
 // exec starts a process. The client's streams are the adapter's from now on.
 func (c *container) exec(r *api.ExecRequest, client *stdio.Set) (e *execution, err error) {
@@ -44,7 +52,10 @@ func (c *container) exec(r *api.ExecRequest, client *stdio.Set) (e *execution, e
 	if err := json.Unmarshal(r.Process, &process); err != nil {
 		return nil, fmt.Errorf("cannot parse the process: %v", err)
 	}
-	e = &execution{container: c, id: r.ExecId, terminal: process.Terminal, done: make(chan struct{})}
+	e = &execution{
+		container: c, id: r.ExecId, terminal: process.Terminal,
+		carried: make(chan struct{}), done: make(chan struct{}),
+	}
 	if err := c.registerExec(e); err != nil {
 		return nil, err
 	}
@@ -65,9 +76,15 @@ func (e *execution) start(process []byte, client *stdio.Set) (err error) {
 	if err != nil {
 		return err
 	}
+	for _, f := range []*os.File{e.fifos.stdout, e.fifos.stderr} {
+		if f != nil {
+			e.outputs = append(e.outputs, stdio.NewSource(f))
+		}
+	}
 	defer func() {
 		if err != nil {
 			e.fifos.remove()
+			close(e.carried)
 		} else {
 			e.fifos.unlink()
 		}
@@ -106,29 +123,23 @@ func (e *execution) abandon() {
 // if it has none or has ended. A terminal's client has one socket for both
 // directions unless it has a stdout.
 func (e *execution) carry(client *stdio.Set, stdin *os.File) {
-	out, f := client.Stdout, e.fifos
+	out := client.Stdout
 	shared := e.terminal && out == nil
 	if shared {
 		out = client.Stdin
 	}
-	copied := func(name string, to, from *os.File, closes bool) {
-		if from == nil {
-			return
-		}
-		e.container.adapter.guard(name, func() {
-			if to != nil {
-				_, _ = io.Copy(to, from)
-			}
-			// What the client no longer takes must not block the process.
-			_, _ = io.Copy(io.Discard, from)
-			from.Close()
-			if to != nil && closes {
-				to.Close()
-			}
+	var copies sync.WaitGroup
+	for i, to := range []*os.File{out, client.Stderr}[:len(e.outputs)] {
+		copies.Add(1)
+		e.container.adapter.guard("exec output", func() {
+			defer copies.Done()
+			deliver(e.outputs[i], to)
 		})
 	}
-	copied("exec output", out, f.stdout, true)
-	copied("exec errors", client.Stderr, f.stderr, true)
+	go func() {
+		copies.Wait()
+		close(e.carried)
+	}()
 	if client.Stdin != nil {
 		e.container.adapter.guard("exec input", func() {
 			if stdin != nil {
@@ -141,6 +152,20 @@ func (e *execution) carry(client *stdio.Set, stdin *os.File) {
 	}
 }
 
+// deliver carries an output to the client, who may want none, and closes both. What
+// the client does not take must not block the process.
+func deliver(from *stdio.Source, to *os.File) {
+	defer from.Close()
+	if to == nil {
+		from.CopyTo(io.Discard)
+		return
+	}
+	defer to.Close()
+	if from.CopyTo(to) {
+		from.CopyTo(io.Discard)
+	}
+}
+
 // feed copies the client's input until either ends, and ends the process's.
 func (e *execution) feed(stdin, from *os.File) {
 	_, _ = io.Copy(stdin, from)
@@ -150,7 +175,8 @@ func (e *execution) feed(stdin, from *os.File) {
 	}
 }
 
-// watch waits for the process's end and has the shim forget it, which ends its
+// watch waits for the process's end, and until the client has its output: some of that
+// is still with the shim. Then it has the shim forget the process, which ends its
 // streams too.
 func (e *execution) watch() {
 	c := e.container
@@ -159,9 +185,13 @@ func (e *execution) watch() {
 		c.adapter.log.Infof("how exec %s ended is not known: %v", e.id, err)
 		code = 128 + int32(unix.SIGKILL)
 	}
+	e.fifos.end()
+	for _, o := range e.outputs {
+		o.Linger(linger)
+	}
+	<-e.carried
 	e.exit = &api.Exit{Id: e.id, Code: code, FinishedAt: ended(at).UnixNano()}
 	close(e.done)
-	e.fifos.end()
 	ctx, cancel := context.WithTimeout(context.Background(), taskTimeout)
 	defer cancel()
 	if err := c.shim.remove(ctx, c.id, e.id); err != nil {

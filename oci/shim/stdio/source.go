@@ -30,6 +30,15 @@ type Source struct {
 	late   atomic.Int32 // how often may still be read after Stop
 	vacant atomic.Bool  // nobody has the terminal open
 	last   atomic.Bool  // nobody is expected to open it again
+
+	mu     sync.Mutex
+	credit *credit // nil: until its end
+}
+
+// credit is what may still be read after Linger.
+type credit struct {
+	time  time.Duration // of waiting
+	bytes int
 }
 
 // NewSource reads from a file that does not block.
@@ -41,6 +50,15 @@ func (s *Source) read() (chunk *[chunkSize]byte, n int, timedOut bool) {
 	conn, err := s.file.SyscallConn()
 	if err != nil {
 		return nil, 0, false
+	}
+	if c := s.lingering(); c != nil {
+		defer func(begin time.Time) {
+			c.time -= time.Since(begin)
+			c.bytes -= max(n, 0)
+		}(time.Now())
+		if c.bytes <= 0 || s.file.SetReadDeadline(time.Now().Add(max(c.time, 0))) != nil {
+			return nil, 0, true
+		}
 	}
 	take := func(fd uintptr) bool {
 		if chunk == nil {
@@ -79,6 +97,23 @@ func (s *Source) Stop() {
 	_ = s.file.SetReadDeadline(time.Now())
 }
 
+// Linger says that a process has ended that wrote to a pipe by way of somebody else,
+// its shim, who passes on what is left. All of that is still read, however late the
+// client is. Others may have the pipe open for ever: no more than d is spent waiting.
+func (s *Source) Linger(d time.Duration) {
+	s.mu.Lock()
+	s.credit = &credit{d, 2 * mostHeld * chunkSize} // two pipes, and what is between them
+	s.mu.Unlock()
+	s.late.Store(mostHeld)
+	_ = s.file.SetReadDeadline(time.Now().Add(d))
+}
+
+func (s *Source) lingering() *credit {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.credit
+}
+
 // Last says that the process has ended: a terminal that nobody has open is at its end.
 func (s *Source) Last() {
 	s.last.Store(true)
@@ -88,16 +123,20 @@ func (s *Source) Last() {
 }
 
 // CopyTo carries the stream to one client, however slowly that reads, until either
-// ends.
-func (s *Source) CopyTo(client io.Writer) {
-	for more := true; more; {
+// ends, and says whether it was the client.
+func (s *Source) CopyTo(client io.Writer) (lost bool) {
+	for more := true; more && !lost; {
 		chunk, n, _ := s.read()
 		if more = n > 0; more {
 			_, err := client.Write(chunk[:n])
-			more = err == nil
+			lost = err != nil
 		}
 		if chunk != nil {
 			chunks.Put(chunk)
 		}
 	}
+	return lost
 }
+
+// Close closes the file.
+func (s *Source) Close() error { return s.file.Close() }
