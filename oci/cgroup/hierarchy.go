@@ -24,7 +24,7 @@ type hierarchy struct {
 	// v1 maps controllers, and "name=systemd", to their mounts. It is empty on
 	// a machine with version 2 only.
 	v1 map[string]string
-	// trees are all mounts, each once.
+	// trees are the mounts, one of each hierarchy.
 	trees []string
 }
 
@@ -39,7 +39,7 @@ var machine = sync.OnceValues(func() (*hierarchy, error) {
 
 // parseHierarchy finds the cgroup mounts in a mountinfo file, proc(5).
 func parseHierarchy(mountinfo []byte) (*hierarchy, error) {
-	h := &hierarchy{v1: make(map[string]string)}
+	h, seen := &hierarchy{v1: make(map[string]string)}, make(map[string]bool)
 	lines := bufio.NewScanner(bytes.NewReader(mountinfo))
 	for lines.Scan() {
 		before, after, ok := strings.Cut(lines.Text(), " - ")
@@ -47,7 +47,10 @@ func parseHierarchy(mountinfo []byte) (*hierarchy, error) {
 		if !ok || len(mount) < 5 || len(super) < 3 {
 			continue
 		}
-		point := mount[4]
+		device, point := mount[2], mount[4]
+		if seen[device] { // mounted once more by somebody else, who may take it away
+			continue
+		}
 		switch super[0] {
 		case "cgroup2":
 			if h.unified == "" {
@@ -62,9 +65,8 @@ func parseHierarchy(mountinfo []byte) (*hierarchy, error) {
 		default:
 			continue
 		}
-		if !slices.Contains(h.trees, point) {
-			h.trees = append(h.trees, point)
-		}
+		seen[device] = true
+		h.trees = append(h.trees, point)
 	}
 	if len(h.trees) == 0 {
 		return nil, errors.New("cannot find the cgroup mounts: there are none")

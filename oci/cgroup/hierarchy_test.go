@@ -48,6 +48,20 @@ func TestParseHierarchy(t *testing.T) {
 	}
 }
 
+// TestOtherMountsOfAHierarchy: a mount of what is mounted already, such as Cilium's, is
+// none of ours. It may go while we run, and leave a directory that is no cgroup.
+func TestOtherMountsOfAHierarchy(t *testing.T) {
+	h, err := parseHierarchy([]byte("30 23 0:26 / /sys/fs/cgroup rw shared:4 - cgroup2 cgroup2 rw,nsdelegate\n" +
+		"99 25 0:26 / /run/cilium/cgroupv2 rw shared:9 - cgroup2 none rw,nsdelegate\n"))
+	if err != nil || !slices.Equal(h.trees, []string{"/sys/fs/cgroup"}) {
+		t.Errorf("unified: %+v, %v", h, err)
+	}
+	h, err = parseHierarchy([]byte(hybridMountinfo))
+	if err != nil || len(h.trees) != 5 || slices.Contains(h.trees, "/elsewhere") {
+		t.Errorf("hybrid: %+v, %v", h, err)
+	}
+}
+
 func TestControllersV2(t *testing.T) {
 	root := t.TempDir()
 	write(t, root+"/cgroup.controllers", "memory cpu io\n")
