@@ -187,7 +187,7 @@ func (e *execution) watch() {
 	}
 	e.fifos.end()
 	for _, o := range e.outputs {
-		o.Linger(linger)
+		o.End(linger)
 	}
 	<-e.carried
 	e.exit = &api.Exit{Id: e.id, Code: code, FinishedAt: ended(at).UnixNano()}

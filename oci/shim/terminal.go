@@ -54,13 +54,8 @@ func newTerminal(master *os.File, client *stdio.Set, guard func(string, func()))
 // drain waits until the output of a process that has ended has reached the client,
 // and for a bounded time for what others write who have the terminal open.
 func (t *terminal) drain() {
-	t.output.Last()
-	select {
-	case <-t.ended:
-	case <-time.After(drainTimeout):
-		t.output.Stop()
-		<-t.ended
-	}
+	t.output.End(drainTimeout)
+	<-t.ended
 }
 
 // awaitHangup waits until a socket's peer has closed it altogether, as opposed

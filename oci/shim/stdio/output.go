@@ -34,7 +34,7 @@ func NewOutput(src *os.File, log *crilog.Writer) *Output {
 	return &Output{Source: NewSource(src), log: log, Ended: make(chan struct{})}
 }
 
-// Run carries the stream until its end, Stop or Pause.
+// Run carries the stream until its end or Pause.
 func (o *Output) Run() {
 	defer close(o.Ended)
 	if !o.carry() {
@@ -46,7 +46,7 @@ func (o *Output) Run() {
 	o.file.Close()
 }
 
-// carry returns true at the stream's end or Stop, false when it was paused.
+// carry returns true at the stream's end, false when it was paused.
 func (o *Output) carry() (over bool) {
 	var timedOut bool
 	for {

@@ -44,8 +44,8 @@ func TestSpread(t *testing.T) {
 	}
 }
 
-// A stream that does not end is ended by Stop.
-func TestStop(t *testing.T) {
+// A stream that does not end is ended once its process has.
+func TestEnd(t *testing.T) {
 	r, w, _ := os.Pipe()
 	defer w.Close()
 	src, err := Pollable(dup(t, r), "source")
@@ -54,12 +54,12 @@ func TestStop(t *testing.T) {
 	}
 	o := NewOutput(src, nil)
 	go o.Run()
-	o.Stop()
+	o.End(0)
 	<-o.Ended
 }
 
-// What a stream holds when it is stopped is carried, however late.
-func TestStopLosesNothing(t *testing.T) {
+// What a stream holds when its process ends is carried, however late.
+func TestEndLosesNothing(t *testing.T) {
 	r, w, _ := os.Pipe()
 	defer w.Close()
 	src, err := Pollable(dup(t, r), "source")
@@ -73,12 +73,38 @@ func TestStopLosesNothing(t *testing.T) {
 	if _, err := io.WriteString(w, "the last words"); err != nil {
 		t.Fatal(err)
 	}
-	o.Stop() // before Run has got a processor
+	o.End(0) // before Run has got a processor
 	go o.Run()
 	<-o.Ended
 	o.Detach(client)
 	if b, _ := io.ReadAll(clientOut); string(b) != "the last words" {
 		t.Errorf("the client got %q", b)
+	}
+}
+
+// What is still passed on after the process's end reaches a client that reads later than
+// anybody is waited for who has the stream open.
+func TestEndWaitsForTheClient(t *testing.T) {
+	r, w, _ := os.Pipe()
+	defer w.Close()
+	file, err := Pollable(dup(t, r), "source")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Close()
+	src := NewSource(file)
+	defer src.Close()
+	clientOut, clientIn, _ := os.Pipe()
+	text := strings.Repeat("x", 300<<10)
+	go io.WriteString(w, text) // as a shim does
+	src.End(200 * time.Millisecond)
+	go func() {
+		src.CopyTo(clientIn)
+		clientIn.Close()
+	}()
+	time.Sleep(400 * time.Millisecond)
+	if b, err := io.ReadAll(clientOut); len(b) != len(text) || err != nil {
+		t.Errorf("%d bytes of %d were read, %v", len(b), len(text), err)
 	}
 }
 

@@ -1,7 +1,6 @@
 package stdio
 
 import (
-	"context"
 	"os"
 	"sync"
 	"time"
@@ -83,16 +82,11 @@ func (s *Streams) outputs() []*Output {
 // Drain waits until all output has been carried, for a bounded time, and
 // closes everything.
 func (s *Streams) Drain() {
-	ctx, cancel := context.WithTimeout(context.Background(), drainTimeout)
-	defer cancel()
 	for _, o := range s.outputs() {
-		o.Last()
-		select {
-		case <-o.Ended:
-		case <-ctx.Done():
-			o.Stop()
-			<-o.Ended
-		}
+		o.End(drainTimeout)
+	}
+	for _, o := range s.outputs() {
+		<-o.Ended
 	}
 	close(s.drained)
 	s.CloseStdin()
