@@ -92,22 +92,27 @@ type databases struct {
 	root *os.File
 }
 
-// user looks up a user by name or, if byID allows it, by id; a name goes before
-// an id, since a name may consist of digits. name is "" for an id that has no
-// entry, whose group is 0. "" is user 0.
+// user looks up a user by name or, if byID allows it, by id. A number is always
+// an id, even if an entry has it for a name: who limits the ids that a container
+// may have, or looks at the image's for one that is not root's, knows the number
+// alone, and the entries are the image's. name is "" for an id that has no entry,
+// whose group is 0. "" is user 0.
 func (db databases) user(who string, byID bool) (u spec.User, name string, err error) {
 	if who == "" {
 		who = "0"
 	}
-	id, numeric := parseID(who)
+	id, numeric, err := parseID(who)
+	if err != nil && byID {
+		return u, "", fmt.Errorf("%w user %q: %v", spec.ErrInvalid, who, err)
+	}
 	entries, err := lookup(db.root, "etc/passwd", user.ParsePasswdFilter, func(e user.User) bool {
-		return e.Name == who || byID && numeric && e.Uid == int(id)
+		if byID && numeric {
+			return e.Uid == int(id)
+		}
+		return e.Name == who
 	})
 	if err != nil {
 		return u, "", err
-	}
-	if i := slices.IndexFunc(entries, func(e user.User) bool { return e.Name == who }); i > 0 {
-		entries = entries[i:]
 	}
 	if len(entries) > 0 {
 		e := entries[0]
@@ -122,9 +127,15 @@ func (db databases) user(who string, byID bool) (u spec.User, name string, err e
 	return u, "", fmt.Errorf("%w user %q: the image has no such user", spec.ErrInvalid, who)
 }
 
-// group looks up a group by name, then by id, which needs no entry.
+// group takes a number for an id, which needs no entry, and looks up a name.
 func (db databases) group(which string) (uint32, error) {
-	id, numeric := parseID(which)
+	id, numeric, err := parseID(which)
+	switch {
+	case err != nil:
+		return 0, fmt.Errorf("%w group %q: %v", spec.ErrInvalid, which, err)
+	case numeric:
+		return id, nil
+	}
 	entries, err := lookup(db.root, "etc/group", user.ParseGroupFilter, func(e user.Group) bool {
 		return e.Name == which
 	})
@@ -133,8 +144,6 @@ func (db databases) group(which string) (uint32, error) {
 		return 0, err
 	case len(entries) > 0 && inRange(entries[0].Gid):
 		return uint32(entries[0].Gid), nil
-	case numeric:
-		return id, nil
 	}
 	return 0, fmt.Errorf("%w group %q: the image has no such group", spec.ErrInvalid, which)
 }
@@ -197,10 +206,17 @@ func readFile(root *os.File, name string) ([]byte, error) {
 	return body, nil
 }
 
-// parseID reads a user or group id.
-func parseID(s string) (uint32, bool) {
-	id, err := strconv.ParseUint(s, 10, 32)
-	return uint32(id), err == nil && id < math.MaxUint32
+// parseID reads a user or group id. Whatever clients would take for a number,
+// with a sign too, is one; an error says that it is none of an id.
+func parseID(s string) (id uint32, numeric bool, err error) {
+	n, err := strconv.ParseInt(s, 10, 64)
+	switch {
+	case errors.Is(err, strconv.ErrSyntax):
+		return 0, false, nil
+	case err != nil || n < 0 || n >= math.MaxUint32:
+		return 0, true, errors.New("the number is out of range")
+	}
+	return uint32(n), true, nil
 }
 
 func inRange(id int) bool { return id >= 0 && id < math.MaxUint32 }

@@ -19,7 +19,9 @@ const passwd = `root:x:0:0:root:/root:/bin/sh
 # a comment
 default-user:x:1000:1000::/home/default-user:/bin/sh
 www-data:x:33:33:www-data:/var/www:/usr/sbin/nologin
-1234:x:77:78:a name of digits::
+1234:x:0:0:a name of digits::
++1234:x:0:0:and of a sign::
+4294967296:x:0:0:and of too many::
 huge:x:99999999999:1::
 negative:x:-1:1::
 `
@@ -28,6 +30,7 @@ const group = `root:x:0:
 www-data:x:33:
 group-defined-in-image:x:50000:default-user
 staff:x:50:www-data,default-user
+1234:x:0:
 rooters:x:60:root
 huge:x:99999999999:default-user
 `
@@ -61,16 +64,21 @@ func TestResolveUser(t *testing.T) {
 		image string
 		want  spec.User
 	}{
-		"nothing":            {spec.Security{}, "", spec.User{Groups: []uint32{0, 60}}},
-		"image name":         {spec.Security{}, "default-user", spec.User{UID: 1000, GID: 1000, Groups: []uint32{50, 1000, 50000}}},
-		"image id":           {spec.Security{}, "1000", spec.User{UID: 1000, GID: 1000, Groups: []uint32{50, 1000, 50000}}},
-		"image unknown id":   {spec.Security{}, "2000", spec.User{UID: 2000, Groups: []uint32{0}}},
-		"image id:gid":       {spec.Security{}, "2000:3000", spec.User{UID: 2000, GID: 3000, Groups: []uint32{3000}}},
-		"image name:group":   {spec.Security{}, "www-data:staff", spec.User{UID: 33, GID: 50, Groups: []uint32{50}}},
-		"image name:gid":     {spec.Security{}, "default-user:33", spec.User{UID: 1000, GID: 33, Groups: []uint32{33, 50, 50000}}},
-		"image :group":       {spec.Security{}, ":staff", spec.User{GID: 50, Groups: []uint32{50, 60}}},
-		"image trailing":     {spec.Security{}, "www-data:", spec.User{UID: 33, GID: 33, Groups: []uint32{33, 50}}},
-		"name of digits":     {spec.Security{}, "1234", spec.User{UID: 77, GID: 78, Groups: []uint32{78}}},
+		"nothing":          {spec.Security{}, "", spec.User{Groups: []uint32{0, 60}}},
+		"image name":       {spec.Security{}, "default-user", spec.User{UID: 1000, GID: 1000, Groups: []uint32{50, 1000, 50000}}},
+		"image id":         {spec.Security{}, "1000", spec.User{UID: 1000, GID: 1000, Groups: []uint32{50, 1000, 50000}}},
+		"image unknown id": {spec.Security{}, "2000", spec.User{UID: 2000, Groups: []uint32{0}}},
+		"image id:gid":     {spec.Security{}, "2000:3000", spec.User{UID: 2000, GID: 3000, Groups: []uint32{3000}}},
+		"image name:group": {spec.Security{}, "www-data:staff", spec.User{UID: 33, GID: 50, Groups: []uint32{50}}},
+		"image name:gid":   {spec.Security{}, "default-user:33", spec.User{UID: 1000, GID: 33, Groups: []uint32{33, 50, 50000}}},
+		"image :group":     {spec.Security{}, ":staff", spec.User{GID: 50, Groups: []uint32{50, 60}}},
+		"image trailing":   {spec.Security{}, "www-data:", spec.User{UID: 33, GID: 33, Groups: []uint32{33, 50}}},
+		"name of digits":   {spec.Security{}, "1234", spec.User{UID: 1234, Groups: []uint32{0}}},
+		"name of a sign":   {spec.Security{}, "+1234", spec.User{UID: 1234, Groups: []uint32{0}}},
+		"group of digits":  {spec.Security{}, "www-data:1234", spec.User{UID: 33, GID: 1234, Groups: []uint32{50, 1234}}},
+		"id not a name":    {spec.Security{RunAsUser: ptr(int64(1234))}, "", spec.User{UID: 1234, Groups: []uint32{0}}},
+		"gid not a name": {spec.Security{RunAsUser: ptr(int64(1234)), RunAsGroup: ptr(int64(1234))}, "",
+			spec.User{UID: 1234, GID: 1234, Groups: []uint32{1234}}},
 		"id over image":      {spec.Security{RunAsUser: ptr(int64(33))}, "default-user:50", spec.User{UID: 33, GID: 33, Groups: []uint32{33, 50}}},
 		"root over image":    {spec.Security{RunAsUser: ptr(int64(0))}, "default-user", spec.User{Groups: []uint32{0, 60}}},
 		"id and group":       {spec.Security{RunAsUser: ptr(int64(1000)), RunAsGroup: ptr(int64(7))}, "", spec.User{UID: 1000, GID: 7, Groups: []uint32{7, 50, 50000}}},
