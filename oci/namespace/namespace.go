@@ -97,14 +97,8 @@ func fill(o *Options, sysctls []sysctl, proc string) error {
 			return err
 		}
 	}
-	for _, s := range sysctls {
-		err := s.write()
-		if o.User != "" && errors.Is(err, os.ErrPermission) {
-			err = asOwner(o, s.write)
-		}
-		if err != nil {
-			return err
-		}
+	if err := setAll(o, sysctls); err != nil {
+		return err
 	}
 	return pinAll(o, proc)
 }

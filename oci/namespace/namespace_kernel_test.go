@@ -391,3 +391,33 @@ func TestShare(t *testing.T) {
 		t.Errorf("a pin was covered: %v", err)
 	}
 }
+
+// TestSysctlsHaveNoOrder: the kernel refuses or resets some until others are set.
+func TestSysctlsHaveNoOrder(t *testing.T) {
+	for range 5 { // a map's order is another each time
+		for _, sysctls := range []map[string]string{
+			{"net.ipv4.ip_local_port_range": "500\t60000", "net.ipv4.ip_unprivileged_port_start": "0"},
+			{"net.ipv4.ip_local_port_range": "50000\t60000", "net.ipv4.ip_unprivileged_port_start": "40000"},
+			{"net.ipv4.ip_forward": "1", "net.ipv4.conf.lo.forwarding": "0"},
+		} {
+			o := options(t)
+			o.Sysctls = sysctls
+			if err := Create(o); err != nil {
+				t.Errorf("%v: %v", sysctls, err)
+				continue
+			}
+			in(t, o, func() error {
+				for name, want := range sysctls {
+					body, err := os.ReadFile("/proc/sys/" + strings.ReplaceAll(name, ".", "/"))
+					if got := strings.TrimSpace(string(body)); err != nil || got != want {
+						t.Errorf("%s of %v is %q, %v", name, sysctls, got, err)
+					}
+				}
+				return nil
+			})
+			if err := errors.Join(Remove(o.Net), Remove(o.IPC), Remove(o.UTS)); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+}

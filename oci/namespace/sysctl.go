@@ -3,7 +3,9 @@ package namespace
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -19,7 +21,7 @@ type sysctl struct {
 // prepareSysctls checks the sysctls' names against the namespaces to be made.
 func prepareSysctls(o *Options) ([]sysctl, error) {
 	var all []sysctl
-	for name, value := range o.Sysctls {
+	for _, name := range slices.Sorted(maps.Keys(o.Sysctls)) {
 		dotted, kind, err := spec.SysctlNamespace(name)
 		if err != nil {
 			return nil, err
@@ -38,9 +40,33 @@ func prepareSysctls(o *Options) ([]sysctl, error) {
 			}
 			return r
 		}, dotted)
-		all = append(all, sysctl{name: name, file: file, value: value})
+		all = append(all, sysctl{name: name, file: file, value: o.Sysctls[name]})
 	}
 	return all, nil
+}
+
+// setAll sets the sysctls twice. They have no order, but the kernel checks some
+// against others, as the ports of ip_local_port_range against those that need a
+// privilege, and resets some when others change: what is refused or undone the
+// first time has the others in place the second time.
+func setAll(o *Options, sysctls []sysctl) error {
+	for _, s := range sysctls {
+		_ = s.set(o)
+	}
+	for _, s := range sysctls {
+		if err := s.set(o); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s sysctl) set(o *Options) error {
+	err := s.write()
+	if o.User != "" && errors.Is(err, os.ErrPermission) {
+		err = asOwner(o, s.write)
+	}
+	return err
 }
 
 // write sets the sysctl in the calling thread's namespaces.
