@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	copyfs "github.com/containerd/continuity/fs"
+	pathrs "github.com/cyphar/filepath-securejoin/pathrs-lite"
 	"golang.org/x/sys/unix"
 
 	"github.com/criruntime/criruntime/oci/spec"
@@ -69,15 +70,7 @@ func (b *building) makeDeclared() error {
 // fillDeclared copies what the image has at the destination, with its owner,
 // mode and attributes; nothing makes an empty directory of root's.
 func (b *building) fillDeclared(dir, destination string) error {
-	root, err := unix.Open(b.c.bundle("rootfs"), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(root)
-	from, err := unix.Openat2(root, destination, &unix.OpenHow{
-		Flags:   unix.O_RDONLY | unix.O_DIRECTORY | unix.O_CLOEXEC,
-		Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
-	})
+	from, err := openInside(b.c.bundle("rootfs"), destination)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		if err := os.Mkdir(dir, 0o755); err != nil {
@@ -90,8 +83,20 @@ func (b *building) fillDeclared(dir, destination string) error {
 	case err != nil:
 		return err
 	}
-	defer unix.Close(from)
-	return copyfs.CopyDir(dir, fmt.Sprintf("/proc/self/fd/%d/.", from))
+	defer from.Close()
+	return copyfs.CopyDir(dir, fmt.Sprintf("/proc/self/fd/%d/.", from.Fd()))
+}
+
+// openInside opens a directory of a root file system; links lead where they lead
+// a process inside. The kernel gives up on ".." in a link while anything on the
+// machine is renamed or mounted, and the library tries again.
+func openInside(root, name string) (*os.File, error) {
+	handle, err := pathrs.OpenInRoot(root, name)
+	if err != nil {
+		return nil, err
+	}
+	defer handle.Close()
+	return pathrs.Reopen(handle, unix.O_RDONLY|unix.O_DIRECTORY)
 }
 
 // declaredMounts are the mounts of the volumes. Device nodes of the image's do

@@ -1,8 +1,12 @@
 package sandbox
 
 import (
+	"errors"
+	"os"
 	"slices"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/criruntime/criruntime/oci/spec"
 )
@@ -19,5 +23,39 @@ func TestDeclaredVolumes(t *testing.T) {
 	}
 	if got := declaredVolumes(nil, mounts); got != nil {
 		t.Errorf("volumes %q of an image that declares none", got)
+	}
+}
+
+// TestOpenInsideWhileTheMachineIsBusy: the kernel answers EAGAIN where a link has
+// ".." in it and something else is renamed at that moment.
+func TestOpenInsideWhileTheMachineIsBusy(t *testing.T) {
+	root, other := t.TempDir(), t.TempDir()
+	err := errors.Join(os.MkdirAll(root+"/run/data", 0o755), os.Mkdir(root+"/var", 0o755),
+		os.Symlink("../run", root+"/var/run"), os.WriteFile(root+"/file", nil, 0o644), os.Mkdir(other+"/a", 0o755))
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				_, _ = os.Rename(other+"/a", other+"/b"), os.Rename(other+"/b", other+"/a")
+			}
+		}
+	}()
+	defer func() { close(stop); <-stopped }()
+	for range 10_000 {
+		d, err := openInside(root, "/var/run/data")
+		if err != nil {
+			t.Fatal(err)
+		}
+		d.Close()
+	}
+	if _, err := openInside(root, "/file"); !errors.Is(err, unix.ENOTDIR) {
+		t.Errorf("a file was opened as a directory: %v", err)
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 
+	pathrs "github.com/cyphar/filepath-securejoin/pathrs-lite"
 	"golang.org/x/sys/unix"
 )
 
@@ -69,19 +70,14 @@ func Unmount(target string) error {
 // of the same kind. Symbolic links in path are followed as if root were the
 // root of the file system; path never leaves it.
 func Bind(root, path, target string) error {
-	dir, err := unix.Open(root, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	// The kernel gives up on ".." in a link while anything on the machine is renamed
+	// or mounted; this tries again.
+	from, err := pathrs.OpenInRoot(root, path)
 	if err != nil {
-		return &os.PathError{Op: "open", Path: root, Err: err}
+		return err
 	}
-	defer unix.Close(dir)
-	fd, err := unix.Openat2(dir, path, &unix.OpenHow{
-		Flags:   unix.O_PATH | unix.O_CLOEXEC,
-		Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
-	})
-	if err != nil {
-		return &os.PathError{Op: "open", Path: path, Err: err}
-	}
-	defer unix.Close(fd)
+	defer from.Close()
+	fd := int(from.Fd())
 	if err := sameKind(fd, target); err != nil {
 		return err
 	}
