@@ -31,8 +31,13 @@ func buildMounts(in *Input) (mounts []specs.Mount, propagation string, err error
 		}
 	}
 	mounts = append(mounts, volumes...)
-	for _, m := range slices.Concat(systemMounts(in), podMounts(in)) {
+	for _, m := range systemMounts(in) {
 		if !covered(m.Destination, mounts) {
+			own = append(own, m)
+		}
+	}
+	for _, m := range podMounts(in) {
+		if !taken(m.Destination, mounts) {
 			own = append(own, m)
 		}
 	}
@@ -49,6 +54,12 @@ func covered(destination string, volumes []specs.Mount) bool {
 	return slices.ContainsFunc(volumes, func(v specs.Mount) bool {
 		return v.Destination == destination || strings.HasPrefix(destination, v.Destination+"/")
 	})
+}
+
+// taken reports whether a volume takes a destination's place. One for the whole
+// /etc does not: without the pod's files in it, names would not be resolved.
+func taken(destination string, volumes []specs.Mount) bool {
+	return slices.ContainsFunc(volumes, func(v specs.Mount) bool { return v.Destination == destination })
 }
 
 // systemMounts are the kernel's file systems.
