@@ -267,6 +267,48 @@ func TestShortNames(t *testing.T) {
 	}
 }
 
+// TestShortNameIsNoFullName: what a short name stands for on this node says nothing
+// of the image that has the name in full at Docker's registry.
+func TestShortNameIsNoFullName(t *testing.T) {
+	for _, lines := range []string{
+		"unqualified-search-registries = [\"registry.test\"]\n",
+		"[aliases]\napp = \"registry.test/app\"\n",
+	} {
+		t.Run(lines, func(t *testing.T) { shortAndFull(t, lines) })
+	}
+}
+
+func shortAndFull(t *testing.T, lines string) {
+	b := newBench(t, func(b *bench) {
+		conf, _ := os.ReadFile(b.o.RegistriesConf)
+		conf = append([]byte(lines), conf...)
+		conf = append(conf, fmt.Appendf(nil, "\n[[registry]]\nprefix = \"docker.io/library\"\nlocation = %q\ninsecure = true\n", b.reg.Addr()+"/hub")...)
+		if err := os.WriteFile(b.o.RegistriesConf, conf, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	})
+	const full = "docker.io/library/app:latest"
+	b.reg.Push(simple(t, "app:latest", "short"))
+	short := b.pull("app")
+	if img, err := b.Lookup(full); !errors.Is(err, ErrNotFound) {
+		t.Errorf("%s was never pulled: %+v, %v", full, img, err)
+	}
+	p := b.reg.Push(simple(t, "hub/app:latest", "full"))
+	if id := b.pull(full); id != p.ID {
+		t.Fatalf("id %s", id)
+	}
+	b.pull("app")
+	for range 2 {
+		for name, want := range map[string]ID{full: p.ID, "app": short, "app:latest": short} {
+			if img, err := b.Lookup(name); err != nil || img.ID != want {
+				t.Errorf("%s is %+v, %v, want %s", name, img, err, want)
+			}
+		}
+		b.close()
+		b.open()
+	}
+}
+
 func TestDeadline(t *testing.T) {
 	b := newBench(t)
 	b.reg.Push(simple(t, "app:1", "x"))
