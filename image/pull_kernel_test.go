@@ -321,6 +321,48 @@ func TestDeadline(t *testing.T) {
 	b.nothingLeft()
 }
 
+// TestInterruptedConfig: a config whose transfer breaks is fetched again as a layer is.
+func TestInterruptedConfig(t *testing.T) {
+	for name, breakOff := range map[string]func(w http.ResponseWriter, part []byte){
+		"broken": func(w http.ResponseWriter, part []byte) {
+			w.Header().Set("Content-Length", fmt.Sprint(2*len(part)))
+			_, _ = w.Write(part)
+			panic(http.ErrAbortHandler)
+		},
+		"ended early": func(w http.ResponseWriter, part []byte) {
+			conn, _, err := w.(http.Hijacker).Hijack()
+			if err != nil {
+				panic(err)
+			}
+			_, _ = io.WriteString(conn, "HTTP/1.0 200 OK\r\n\r\n"+string(part))
+			_ = conn.Close()
+		},
+		"refused": func(w http.ResponseWriter, _ []byte) {
+			rt.Refuse(w, http.StatusServiceUnavailable, "UNAVAILABLE")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t)
+			p := b.reg.Push(simple(t, "app:1", "x"))
+			var times atomic.Int32
+			b.reg.Misbehave(func(w http.ResponseWriter, r *http.Request) bool {
+				if !strings.HasSuffix(r.URL.Path, p.ID.String()) || times.Add(1) > 1 {
+					return false
+				}
+				data := b.reg.Blob(p.ID)
+				breakOff(w, data[:len(data)/2])
+				return true
+			})
+			if id := b.pull("registry.test/app:1"); id != p.ID {
+				t.Errorf("id %s", id)
+			}
+			if times.Load() < 2 {
+				t.Errorf("the config was asked for %d times", times.Load())
+			}
+		})
+	}
+}
+
 // gate lets the blobs' first half through and holds the rest until it is opened.
 type gate struct {
 	reached chan struct{}
