@@ -29,7 +29,7 @@ type stored struct {
 type entry struct {
 	Image
 	config  []byte   // the manifest of an artifact or a checkpoint
-	aliases []string // names that resolve to a tag elsewhere, see Store.Pull
+	aliases []string // short names that stand for one of its names, see Store.alias
 	layers  []*stored
 	// accepted is why the policy lets it run.
 	accepted []registry.Acceptance
@@ -311,8 +311,9 @@ func entryOf(r record.Image, find func(key string) *stored) (*entry, error) {
 			ID: ID(r.ID), Tags: r.Tags, Digests: r.Digests, Size: r.Size,
 			Config: config, PulledAt: r.PulledAt, ArtifactType: r.ArtifactType, Checkpoint: r.Checkpoint,
 		},
-		config:  r.Config,
-		aliases: r.Aliases,
+		config: r.Config,
+		// Once they were written as full names, which are those of other images.
+		aliases: slices.DeleteFunc(r.Aliases, func(a string) bool { return registry.ShortName(a) == "" }),
 	}
 	for _, a := range r.Accepted {
 		e.accepted = append(e.accepted, registry.Acceptance(a))

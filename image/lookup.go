@@ -46,17 +46,13 @@ func (s *Store) find(ref string) (*entry, error) {
 		}
 		return nil, ErrNotFound
 	}
+	if e, ok := s.byName(registry.ShortName(ref)); ok { // it was pulled through an alias
+		return e, nil
+	}
 	names, err := s.client.Candidates(ref)
 	for _, n := range names {
 		if e, ok := s.byName(n.String()); ok {
 			return e, nil
-		}
-	}
-	if err == nil {
-		if n, err := registry.Normalize(ref); err == nil { // a short name resolved through an alias
-			if e, ok := s.byName(n.String()); ok {
-				return e, nil
-			}
 		}
 	}
 	if isHex {

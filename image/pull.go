@@ -77,7 +77,9 @@ func (s *Store) pull(ctx context.Context, asked reference.Named, o PullOptions) 
 		return remote.Blob(ctx, remote.Layers[i]), nil
 	})
 	if err == nil {
-		err = s.commit(pulled(remote, asked, layers))
+		e := pulled(remote, layers)
+		e.aliases = s.alias(o.Ref, remote.Ref)
+		err = s.commit(e)
 	}
 	if err != nil {
 		s.abandon(layers, err)
@@ -158,16 +160,25 @@ func below(ctx context.Context, layers []*stored, ready []chan struct{}) ([]*sto
 }
 
 // pulled describes the image that was pulled.
-func pulled(remote *registry.Remote, asked reference.Named, layers []*stored) *entry {
+func pulled(remote *registry.Remote, layers []*stored) *entry {
 	e := newEntry(&remote.Content, layers, remote.Accepted...)
 	e.Digests = []string{remote.Ref.Name() + "@" + remote.Digest.String()}
 	if _, byDigest := remote.Ref.(reference.Canonical); !byDigest {
 		e.Tags = []string{remote.Ref.String()}
 	}
-	if asked.String() != remote.Ref.String() {
-		e.aliases = []string{asked.String()}
-	}
 	return e
+}
+
+// alias is the short name that was asked for, if without registries.conf's aliases
+// none could tell that it stands for ref. It is kept as a short one: the full name
+// that Docker would make of it is another image's.
+func (s *Store) alias(asked string, ref reference.Named) []string {
+	short := registry.ShortName(asked)
+	known, err := s.client.Candidates(asked)
+	if short == "" || err != nil || slices.ContainsFunc(known, func(n reference.Named) bool { return n.String() == ref.String() }) {
+		return nil
+	}
+	return []string{short}
 }
 
 // newEntry describes an image that has come now. It has no names yet.

@@ -267,6 +267,48 @@ func TestShortNames(t *testing.T) {
 	}
 }
 
+// TestShortNameIsNoFullName: what a short name stands for on this node says nothing
+// of the image that has the name in full at Docker's registry.
+func TestShortNameIsNoFullName(t *testing.T) {
+	for _, lines := range []string{
+		"unqualified-search-registries = [\"registry.test\"]\n",
+		"[aliases]\napp = \"registry.test/app\"\n",
+	} {
+		t.Run(lines, func(t *testing.T) { shortAndFull(t, lines) })
+	}
+}
+
+func shortAndFull(t *testing.T, lines string) {
+	b := newBench(t, func(b *bench) {
+		conf, _ := os.ReadFile(b.o.RegistriesConf)
+		conf = append([]byte(lines), conf...)
+		conf = append(conf, fmt.Appendf(nil, "\n[[registry]]\nprefix = \"docker.io/library\"\nlocation = %q\ninsecure = true\n", b.reg.Addr()+"/hub")...)
+		if err := os.WriteFile(b.o.RegistriesConf, conf, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	})
+	const full = "docker.io/library/app:latest"
+	b.reg.Push(simple(t, "app:latest", "short"))
+	short := b.pull("app")
+	if img, err := b.Lookup(full); !errors.Is(err, ErrNotFound) {
+		t.Errorf("%s was never pulled: %+v, %v", full, img, err)
+	}
+	p := b.reg.Push(simple(t, "hub/app:latest", "full"))
+	if id := b.pull(full); id != p.ID {
+		t.Fatalf("id %s", id)
+	}
+	b.pull("app")
+	for range 2 {
+		for name, want := range map[string]ID{full: p.ID, "app": short, "app:latest": short} {
+			if img, err := b.Lookup(name); err != nil || img.ID != want {
+				t.Errorf("%s is %+v, %v, want %s", name, img, err, want)
+			}
+		}
+		b.close()
+		b.open()
+	}
+}
+
 func TestDeadline(t *testing.T) {
 	b := newBench(t)
 	b.reg.Push(simple(t, "app:1", "x"))
@@ -277,6 +319,48 @@ func TestDeadline(t *testing.T) {
 		t.Errorf("error %v", err)
 	}
 	b.nothingLeft()
+}
+
+// TestInterruptedConfig: a config whose transfer breaks is fetched again as a layer is.
+func TestInterruptedConfig(t *testing.T) {
+	for name, breakOff := range map[string]func(w http.ResponseWriter, part []byte){
+		"broken": func(w http.ResponseWriter, part []byte) {
+			w.Header().Set("Content-Length", fmt.Sprint(2*len(part)))
+			_, _ = w.Write(part)
+			panic(http.ErrAbortHandler)
+		},
+		"ended early": func(w http.ResponseWriter, part []byte) {
+			conn, _, err := w.(http.Hijacker).Hijack()
+			if err != nil {
+				panic(err)
+			}
+			_, _ = io.WriteString(conn, "HTTP/1.0 200 OK\r\n\r\n"+string(part))
+			_ = conn.Close()
+		},
+		"refused": func(w http.ResponseWriter, _ []byte) {
+			rt.Refuse(w, http.StatusServiceUnavailable, "UNAVAILABLE")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t)
+			p := b.reg.Push(simple(t, "app:1", "x"))
+			var times atomic.Int32
+			b.reg.Misbehave(func(w http.ResponseWriter, r *http.Request) bool {
+				if !strings.HasSuffix(r.URL.Path, p.ID.String()) || times.Add(1) > 1 {
+					return false
+				}
+				data := b.reg.Blob(p.ID)
+				breakOff(w, data[:len(data)/2])
+				return true
+			})
+			if id := b.pull("registry.test/app:1"); id != p.ID {
+				t.Errorf("id %s", id)
+			}
+			if times.Load() < 2 {
+				t.Errorf("the config was asked for %d times", times.Load())
+			}
+		})
+	}
 }
 
 // gate lets the blobs' first half through and holds the rest until it is opened.

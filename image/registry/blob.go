@@ -29,7 +29,7 @@ const (
 	firstPause = 500 * time.Millisecond
 )
 
-// Blob fetches a layer. Reads resume by themselves where the connection broke
+// Blob fetches a layer, or a config. Reads resume by themselves where the connection broke
 // or stood still: by a range request of the transport, or else by fetching the
 // blob again and skipping what was read, for which the caller's digest over
 // the whole stream is the proof. Close may be called at any time and ends a

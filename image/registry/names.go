@@ -49,6 +49,16 @@ func Normalize(name string) (reference.Named, error) {
 	return ref, nil
 }
 
+// ShortName is the name without a registry that name is, with its tag or digest,
+// or "" if it has a registry. No full name is spelled like it.
+func ShortName(name string) string {
+	ref, err := Normalize(name)
+	if err != nil || !shortnames.IsShortName(name) {
+		return ""
+	}
+	return reference.FamiliarString(ref)
+}
+
 // Candidates are the full names that name may stand for, in the order in which
 // they are to be tried. A name with a registry stands for itself alone. It
 // needs no file.
@@ -84,7 +94,7 @@ func (c *Client) resolve(name string) ([]reference.Named, error) {
 		return all, err
 	}
 	sys := c.system(all[0], nil, "")
-	repository, _, _ := strings.Cut(name, ":")
+	repository := name[:strings.IndexAny(name+"@", ":@")]
 	alias, _, err := sysregistriesv2.ResolveShortNameAlias(sys, repository)
 	if err == nil && alias != nil {
 		ref, err := Normalize(alias.String() + strings.TrimPrefix(name, repository))

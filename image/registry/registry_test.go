@@ -78,6 +78,24 @@ func TestCandidates(t *testing.T) {
 	}
 }
 
+// TestAliasWithDigest: an alias stands for the repository, whatever follows its name.
+func TestAliasWithDigest(t *testing.T) {
+	c := client(t, "[aliases]\n\"nick\" = \"one.test/real\"\n\"team/nick\" = \"two.test/real\"")
+	for name, want := range map[string]string{
+		"nick":                      "one.test/real:latest",
+		"nick:1":                    "one.test/real:1",
+		"nick@" + someDigest:        "one.test/real@" + someDigest,
+		"nick:1@" + someDigest:      "one.test/real@" + someDigest,
+		"team/nick@" + someDigest:   "two.test/real@" + someDigest,
+		"team/nick:1@" + someDigest: "two.test/real@" + someDigest,
+	} {
+		refs, err := c.resolve(name)
+		if got := strings.Trim(fmt.Sprint(refs), "[]"); err != nil || got != want {
+			t.Errorf("%q: %s, %v, want %s", name, got, err, want)
+		}
+	}
+}
+
 func TestDamagedConfiguration(t *testing.T) {
 	dir := t.TempDir()
 	bad := filepath.Join(dir, "bad")

@@ -16,7 +16,6 @@ import (
 	"go.podman.io/image/v5/docker/reference"
 	"go.podman.io/image/v5/image"
 	"go.podman.io/image/v5/manifest"
-	"go.podman.io/image/v5/pkg/blobinfocache/none"
 	"go.podman.io/image/v5/types"
 )
 
@@ -222,14 +221,11 @@ func (r *Remote) readContent(ctx context.Context, man *Manifest) (err error) {
 	if info.Size > maxConfig {
 		return fmt.Errorf("%w: its config has %d bytes, %d are allowed", ErrInvalid, info.Size, maxConfig)
 	}
-	blob, _, err := r.src.GetBlob(ctx, types.BlobInfo{Digest: info.Digest, Size: info.Size}, none.NoCache)
-	if err != nil {
-		return fmt.Errorf("config %s: %w", info.Digest, classify(ctx, err, ErrUnavailable, r.secrets))
-	}
+	blob := r.Blob(ctx, Layer{Digest: info.Digest, Size: info.Size})
 	defer blob.Close()
 	config, err := io.ReadAll(io.LimitReader(blob, maxConfig+1))
 	if err != nil {
-		return fmt.Errorf("config %s: %w", info.Digest, classify(ctx, err, ErrUnavailable, r.secrets))
+		return fmt.Errorf("config %s: %w", info.Digest, err)
 	}
 	r.Content, err = NewContent(config, man)
 	return err
