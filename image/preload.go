@@ -49,7 +49,7 @@ func (s *Store) preload() error {
 		return fmt.Errorf("cannot watch %s: %w", dir, err)
 	}
 	changes := os.NewFile(uintptr(fd), "inotify")
-	if _, err := unix.InotifyAddWatch(fd, dir, unix.IN_CLOSE_WRITE|unix.IN_MOVED_TO|unix.IN_ONLYDIR); err != nil {
+	if err := watch(changes, dir); err != nil {
 		return errors.Join(fmt.Errorf("cannot watch %s: %w", dir, err), changes.Close())
 	}
 	ctx, cancel := context.WithCancel(s.life)
@@ -84,31 +84,81 @@ func (s *Store) importNew(ctx context.Context) {
 			}
 			return
 		}
-		for _, name := range changedNames(buf[:n]) {
-			if name == "" { // events were lost
+		for _, c := range changesOf(buf[:n]) {
+			switch {
+			case c.mask&unix.IN_MOVE_SELF != 0: // the path is what is watched
+				_ = control(s.imports.changes, func(fd int) error { _, err := unix.InotifyRmWatch(fd, uint32(c.watch)); return err })
+			case c.mask&unix.IN_IGNORED != 0:
+				s.watchAgain(ctx)
 				s.importAll(ctx)
-				continue
+			case c.mask&unix.IN_Q_OVERFLOW != 0: // events were lost
+				s.importAll(ctx)
+			case c.name != "":
+				s.importFile(ctx, c.name, true)
 			}
-			s.importFile(ctx, name, true)
 		}
 	}
 }
 
-// changedNames decodes what inotify says; see inotify(7). The name of an event
-// that stands for lost ones is "".
-func changedNames(buf []byte) []string {
+// watchAgain waits until there is a directory in the place of the one that is
+// gone. It makes none, which would be in the way of who does.
+func (s *Store) watchAgain(ctx context.Context) {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for said := false; ; {
+		err := watch(s.imports.changes, s.o.PreloadDir)
+		if err == nil || ctx.Err() != nil {
+			return
+		}
+		if !said {
+			s.log.Warnf("cannot watch %s until it is there again: %v", s.o.PreloadDir, err)
+			said = true
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// watch has inotify tell of archives in dir, and when it is no longer there.
+func watch(inotify *os.File, dir string) error {
+	const events = unix.IN_CLOSE_WRITE | unix.IN_MOVED_TO | unix.IN_MOVE_SELF | unix.IN_ONLYDIR
+	return control(inotify, func(fd int) error { _, err := unix.InotifyAddWatch(fd, dir, events); return err })
+}
+
+// control calls f with the file's descriptor, which Close may not end meanwhile.
+func control(file *os.File, f func(fd int) error) error {
+	c, err := file.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var failed error
+	if err := c.Control(func(fd uintptr) { failed = f(int(fd)) }); err != nil {
+		return err
+	}
+	return failed
+}
+
+// change is one event of inotify; see inotify(7).
+type change struct {
+	watch int32
+	mask  uint32
+	name  string // of the file, "" for the directory itself
+}
+
+// changesOf decodes what inotify says.
+func changesOf(buf []byte) []change {
 	const header = unix.SizeofInotifyEvent
-	var names []string
+	var all []change
 	for len(buf) >= header {
 		e := (*unix.InotifyEvent)(unsafe.Pointer(&buf[0]))
 		end := min(header+int(e.Len), len(buf))
-		name := strings.TrimRight(string(buf[header:end]), "\x00")
-		if name != "" || e.Mask&unix.IN_Q_OVERFLOW != 0 {
-			names = append(names, name)
-		}
+		all = append(all, change{e.Wd, e.Mask, strings.TrimRight(string(buf[header:end]), "\x00")})
 		buf = buf[end:]
 	}
-	return names
+	return all
 }
 
 // importFile imports the images of one archive. A damaged one does not keep the

@@ -6,6 +6,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -16,6 +17,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/sirupsen/logrus"
+	"golang.org/x/sys/unix"
 
 	rt "github.com/criruntime/criruntime/image/registry/registrytest"
 )
@@ -138,6 +140,33 @@ func TestPreload(t *testing.T) {
 	b.has("last:1")
 	if after, err := b.Lookup("old:1"); err != nil || after.ID != now.ID {
 		t.Errorf("after a restart the name means %s, before %s, %v", after.ID, now.ID, err)
+	}
+}
+
+// TestPreloadDirectoryReplaced: the path counts, whatever directory is there.
+func TestPreloadDirectoryReplaced(t *testing.T) {
+	for name, replace := range map[string]func(dir string) error{
+		"deleted and made": func(dir string) error { return errors.Join(os.RemoveAll(dir), os.Mkdir(dir, 0o755)) },
+		"moved away and made": func(dir string) error {
+			return errors.Join(os.Rename(dir, dir+".old"), os.Mkdir(dir, 0o755))
+		},
+		"exchanged": func(dir string) error {
+			return errors.Join(os.Mkdir(dir+".new", 0o755),
+				unix.Renameat2(unix.AT_FDCWD, dir+".new", unix.AT_FDCWD, dir, unix.RENAME_EXCHANGE))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t, withPreload)
+			b.put("first.tar", dockerArchive(t, simple(t, "", "first"), "first:1"))
+			b.has("first:1")
+			if err := replace(b.o.PreloadDir); err != nil {
+				t.Fatal(err)
+			}
+			b.put("second.tar", dockerArchive(t, simple(t, "", "second"), "second:1"))
+			b.has("second:1")
+			b.put("third.tar", dockerArchive(t, simple(t, "", "third"), "third:1"))
+			b.has("third:1")
+		})
 	}
 }
 
