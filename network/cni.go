@@ -259,7 +259,14 @@ func (n *Network) delete(ctx context.Context, l *ledger, e *entry) error {
 	if err := n.restore(list, e); err != nil {
 		n.log.WithField("pod", e.PodID).WithError(err).Warn("the pod's network may not be taken back whole")
 	}
-	if err := n.cni(l).DelNetworkList(ctx, list, e.runtimeConf()); err != nil {
+	rt := e.runtimeConf()
+	err = n.cni(l).DelNetworkList(ctx, list, rt)
+	if err != nil && rt.NetNS != "" && !isNamespace(rt.NetNS) {
+		// It was taken away meanwhile, as by the removal of a pod whose record is
+		// lost, beside which a GC runs.
+		err = n.cni(l).DelNetworkList(ctx, list, e.runtimeConf())
+	}
+	if err != nil {
 		return fmt.Errorf("network %s: %w", list.Name, err)
 	}
 	return nil

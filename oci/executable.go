@@ -36,6 +36,9 @@ func findShim(name string) (string, error) {
 // no copy of its own (CVE-2019-5736).
 const seals = unix.F_SEAL_SEAL | unix.F_SEAL_SHRINK | unix.F_SEAL_GROW | unix.F_SEAL_WRITE
 
+// sealAttempts bounds the tries to seal; the kernel waits in each for 0.15 s.
+const sealAttempts = 20
+
 // sealedCopy copies a program into memory and seals it. All shims that are
 // started from the copy share its pages, and an upgrade on disk does not touch
 // them.
@@ -75,6 +78,12 @@ func fillAndSeal(dst, src *os.File) error {
 	if err := dst.Chmod(0o511); err != nil {
 		return err
 	}
-	_, err := unix.FcntlInt(dst.Fd(), unix.F_ADD_SEALS, seals)
-	return err
+	// The kernel refuses as long as somebody, such as the reclaim of memory, holds a
+	// page of it for a moment.
+	for attempt := 1; ; attempt++ {
+		_, err := unix.FcntlInt(dst.Fd(), unix.F_ADD_SEALS, seals)
+		if err != unix.EBUSY || attempt == sealAttempts {
+			return err
+		}
+	}
 }
