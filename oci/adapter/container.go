@@ -368,7 +368,6 @@ func (c *container) watch() {
 	if err := exits.Write(c.bundle, exit); err != nil {
 		c.adapter.log.Errorf("container %s has ended with code %d: %v", c.id, code, err)
 	}
-	c.fifos.opened()
 	c.fifos.end()
 	c.streams.Drain()
 	record := func() {

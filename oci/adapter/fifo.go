@@ -137,9 +137,10 @@ func (f *fifos) ended() bool {
 	return f.over
 }
 
-// end says that the process has ended: nobody reads its input any more. It is
-// idempotent.
+// end says that the process has ended: nobody opens its outputs any more, or reads
+// its input. It is idempotent.
 func (f *fifos) end() {
+	f.opened()
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.over = true
