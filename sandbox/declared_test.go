@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/criruntime/criruntime/oci/spec"
+	"github.com/criruntime/criruntime/test/harness"
 )
 
 func TestDeclaredVolumes(t *testing.T) {
@@ -29,25 +30,13 @@ func TestDeclaredVolumes(t *testing.T) {
 // TestOpenInsideWhileTheMachineIsBusy: the kernel answers EAGAIN where a link has
 // ".." in it and something else is renamed at that moment.
 func TestOpenInsideWhileTheMachineIsBusy(t *testing.T) {
-	root, other := t.TempDir(), t.TempDir()
+	root := t.TempDir()
 	err := errors.Join(os.MkdirAll(root+"/run/data", 0o755), os.Mkdir(root+"/var", 0o755),
-		os.Symlink("../run", root+"/var/run"), os.WriteFile(root+"/file", nil, 0o644), os.Mkdir(other+"/a", 0o755))
+		os.Symlink("../run", root+"/var/run"), os.WriteFile(root+"/file", nil, 0o644))
 	if err != nil {
 		t.Fatal(err)
 	}
-	stop, stopped := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(stopped)
-		for {
-			select {
-			case <-stop:
-				return
-			default:
-				_, _ = os.Rename(other+"/a", other+"/b"), os.Rename(other+"/b", other+"/a")
-			}
-		}
-	}()
-	defer func() { close(stop); <-stopped }()
+	harness.KeepRenaming(t)
 	for range 10_000 {
 		d, err := openInside(root, "/var/run/data")
 		if err != nil {

@@ -8,30 +8,20 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/criruntime/criruntime/test/harness"
 )
 
 // TestBindWhileTheMachineIsBusy: the kernel answers EAGAIN where a link has ".."
 // in it and something else is renamed at that moment.
 func TestBindWhileTheMachineIsBusy(t *testing.T) {
-	root, other, target := t.TempDir(), t.TempDir(), t.TempDir()
+	root, target := t.TempDir(), t.TempDir()
 	err := errors.Join(os.MkdirAll(root+"/run/data", 0o755), os.Mkdir(root+"/var", 0o755),
-		os.Symlink("../run", root+"/var/run"), os.WriteFile(root+"/file", nil, 0o644), os.Mkdir(other+"/a", 0o755))
+		os.Symlink("../run", root+"/var/run"), os.WriteFile(root+"/file", nil, 0o644))
 	if err != nil {
 		t.Fatal(err)
 	}
-	stop, stopped := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(stopped)
-		for {
-			select {
-			case <-stop:
-				return
-			default:
-				_, _ = os.Rename(other+"/a", other+"/b"), os.Rename(other+"/b", other+"/a")
-			}
-		}
-	}()
-	defer func() { close(stop); <-stopped }()
+	harness.KeepRenaming(t)
 	for range 2000 {
 		if err := Bind(root, "/var/run/data", target); err != nil {
 			t.Fatal(err)
