@@ -38,8 +38,8 @@ type Options struct {
 	RegistriesDir string
 	// AuthFile holds the credentials of pulls that bring none, in the form of
 	// containers-auth.json(5); "" stands for the places where the containers
-	// tools look. In AuthDir <namespace>.json comes before it for the pods of
-	// that namespace.
+	// tools look. In AuthDir <namespace>.json counts in its place for the
+	// pods of that namespace.
 	AuthFile string
 	AuthDir  string
 	// DecryptionKeys is a directory with the keys of encrypted images, "" for none.

@@ -18,6 +18,7 @@ import (
 	"path/filepath"
 
 	"github.com/opencontainers/go-digest"
+	"golang.org/x/sys/unix"
 
 	"github.com/criruntime/criruntime/image/registry"
 )
@@ -62,7 +63,7 @@ type Image struct {
 // Open reads what the archive at path holds. Close it. Errors that are the
 // archive's fault wrap registry.ErrInvalid.
 func Open(path string) (_ *Archive, err error) {
-	f, err := os.Open(path)
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0) // a FIFO would wait for a writer
 	if err != nil {
 		return nil, err
 	}
@@ -72,6 +73,11 @@ func Open(path string) (_ *Archive, err error) {
 			_ = f.Close()
 		}
 	}()
+	if info, err := f.Stat(); err != nil {
+		return nil, err
+	} else if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%w: not a regular file", registry.ErrInvalid)
+	}
 	if err := a.scan(); err != nil {
 		return nil, err
 	}

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sys/unix"
 
 	"github.com/criruntime/criruntime/image/registry"
 	rt "github.com/criruntime/criruntime/image/registry/registrytest"
@@ -49,6 +50,17 @@ func TestScopes(t *testing.T) {
 		if err := a.Close(); err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// TestOpenWaitsForNobody: a FIFO that nobody writes to is refused at once.
+func TestOpenWaitsForNobody(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "fifo.tar")
+	if err := unix.Mkfifo(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(path); !errors.Is(err, registry.ErrInvalid) {
+		t.Errorf("got %v", err)
 	}
 }
 

@@ -35,7 +35,7 @@ type Options struct {
 	RegistriesDir string
 	// AuthFile is the path of the credentials for pulls that bring none, ""
 	// for the places that containers-auth.json(5) names. AuthDir may hold a
-	// <namespace>.json that comes before it; "" for none.
+	// <namespace>.json that counts in its place; "" for none.
 	AuthFile string
 	AuthDir  string
 	// Stall is how long a transfer may stand still before it is retried; 30 s
