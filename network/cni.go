@@ -172,6 +172,9 @@ func (n *Network) Attach(ctx context.Context, p Pod) (Attachment, error) {
 }
 
 func (n *Network) undoEarlier(ctx context.Context, l *ledger, handler string) error {
+	if _, err := l.read(); errors.Is(err, errNoEntry) {
+		return nil // opened for this attempt
+	}
 	old := n.recorded(l, handler)
 	if old == nil {
 		return nil
@@ -231,11 +234,13 @@ func (n *Network) detach(ctx context.Context, podID, handler string) error {
 	return nil
 }
 
-// recorded is what the ledger knows; nil where no ADD was begun. What replaces
-// an unreadable record is libcni's cache, else the handler's present configuration.
+// recorded is what the ledger knows. What replaces an unreadable record is libcni's
+// cache, else the handler's present configuration, and nil without one. An empty
+// record is unreadable too: it is not synced, so that after a power cut its file may
+// be there without its content, and so may what the plugins did.
 func (n *Network) recorded(l *ledger, handler string) *entry {
 	e, err := l.read()
-	if err == nil || errors.Is(err, errNoEntry) {
+	if err == nil {
 		return e
 	}
 	podID := filepath.Base(l.path)

@@ -286,7 +286,11 @@ func TestBrokenRecords(t *testing.T) {
 		calls  string
 	}{
 		{"ledger truncated", func(t *testing.T, r *rig) { truncate(t, r.ledgerPath("p1"), 20) }, "ADD p1,DEL p1"},
-		{"ledger empty: the ADD never began", func(t *testing.T, r *rig) { truncate(t, r.ledgerPath("p1"), 0) }, "ADD p1"},
+		{"ledger empty, as after a power cut", func(t *testing.T, r *rig) { truncate(t, r.ledgerPath("p1"), 0) }, "ADD p1,DEL p1"},
+		{"all empty, as after a power cut", func(t *testing.T, r *rig) {
+			truncate(t, r.ledgerPath("p1"), 0)
+			truncate(t, r.cache+"/results/net-a-p1-eth0", 0)
+		}, "ADD p1,DEL p1"},
 		{"libcni's cache truncated", func(t *testing.T, r *rig) { truncate(t, r.cache+"/results/net-a-p1-eth0", 30) }, "ADD p1,DEL p1"},
 		{"libcni's cache empty", func(t *testing.T, r *rig) { truncate(t, r.cache+"/results/net-a-p1-eth0", 0) }, "ADD p1,DEL p1"},
 		{"both truncated", func(t *testing.T, r *rig) {

@@ -141,7 +141,8 @@ func (l *ledger) write(e *entry) error {
 	return nil
 }
 
-// errNoEntry: the file was opened for an attachment that never began.
+// errNoEntry: the file is of an attachment that never began, or its content was lost
+// in a power cut.
 var errNoEntry = errors.New("empty record")
 
 func (l *ledger) read() (*entry, error) {
