@@ -12,12 +12,13 @@ import (
 
 // handleSignals returns a context that SIGTERM or SIGINT ends; a second one of
 // them ends the process at once. SIGHUP calls reload, SIGUSR1 logs where every
-// goroutine is. A broken pipe to the log is no reason to die.
+// goroutine is. A broken pipe to the log is no reason to die; it is caught and not
+// ignored, since programs that are started inherit what is ignored.
 func handleSignals(reload func()) context.Context {
 	ctx, cancel := context.WithCancel(context.Background())
 	signals := make(chan os.Signal, 8)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGUSR1)
-	signal.Ignore(syscall.SIGPIPE)
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	go func() {
 		for s := range signals {
 			switch s {
