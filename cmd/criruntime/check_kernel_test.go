@@ -31,6 +31,8 @@ state = "%[1]s/state"
 api.listen = "%[1]s/sock"
 runtime.cgroup_driver = "cgroupfs"
 runtime.shim = "%[1]s/shim"
+image.auth_file = "%[1]s/auth.json"
+image.policy = "%[1]s/policy.json"
 [network]
 conf_dir = "%[1]s/net.d"
 bin_dirs = ["%[1]s/bin"]
@@ -48,8 +50,10 @@ bin_dirs = ["%[1]s/bin"]
 		}
 	}
 	examine(true, `FAIL  shim: shim .*/shim is not an executable`, `FAIL  network: no CNI configuration: .*/net.d does not exist`,
-		`OK    overlay: works`, `OK    user: root`, `OK    kernel: \d`, `(OK|WARN) +cgroups: version`, `OK    disk of root: `, `OK    daemon: does not run`, `This machine cannot run pods yet`)
+		`OK    overlay: works`, `OK    user: root`, `OK    kernel: \d`, `(OK|WARN) +cgroups: version`, `OK    disk of root: `, `OK    daemon: does not run`,
+		`FAIL  image.policy: .*/policy.json: no such file`, `WARN  image.auth_file: .*/auth.json: no such file`, `This machine cannot run pods yet`)
 	write("shim", "", 0o755)
+	write("policy.json", "{}", 0o644)
 	write("net.d/05.conf", "{", 0o644)
 	write("net.d/10.conflist", `{"cniVersion":"1.0.0","name":"n","plugins":[{"type":"portmap"}]}`, 0o644)
 	examine(true, `OK    shim: `, `WARN  network: .*/05.conf is broken`, `FAIL  network: plugin portmap of network n not found in .*/bin`)
@@ -62,7 +66,7 @@ bin_dirs = ["%[1]s/bin"]
 	l.(*net.UnixListener).SetUnlinkOnClose(false)
 	l.Close()
 	examine(false, `OK    daemon: does not run; the socket that an earlier one left`)
-	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 5 {
+	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 6 {
 		t.Errorf("the diagnosis left something: %v, %v", entries, err)
 	}
 }

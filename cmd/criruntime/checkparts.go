@@ -41,9 +41,12 @@ func checkPolicy(c *conf.Config) []finding {
 // checkTLS refuses what servers would not start with.
 func checkTLS(c *conf.Config) []finding {
 	var out []finding
-	for key, o := range map[string]certificate.Options{"api.streaming_cert": streamingTLS(c), "metrics.cert": metricsTLS(c)} {
-		if _, err := certificate.Server(o); err != nil {
-			out = append(out, finding{fail, key, err.Error(), "correct the paths or the files"})
+	for _, server := range []struct {
+		key     string
+		options certificate.Options
+	}{{"api.streaming_cert", streamingTLS(c)}, {"metrics.cert", metricsTLS(c)}} {
+		if _, err := certificate.Server(server.options); err != nil {
+			out = append(out, finding{fail, server.key, err.Error(), "correct the paths or the files"})
 		}
 	}
 	return out
@@ -118,15 +121,36 @@ func checkForwarding(*conf.Config) []finding {
 // checkFiles looks for the files that the configuration names.
 func checkFiles(c *conf.Config) []finding {
 	var out []finding
-	for key, path := range map[string]string{
-		"image.registries_conf": c.Image.RegistriesConf, "image.policy": c.Image.Policy, "image.policy_dir": c.Image.PolicyDir, "image.decryption_keys": c.Image.DecryptionKeys, "image.registries_dir": c.Image.RegistriesDir, "network.template": c.Network.Template,
-		"containers.blockio_config": c.Containers.BlockIOConfig, "containers.rdt_config": c.Containers.RDTConfig,
+	for _, file := range []struct{ key, path string }{
+		{"image.registries_conf", c.Image.RegistriesConf},
+		{"image.registries_dir", c.Image.RegistriesDir},
+		{"image.policy", c.Image.Policy},
+		{"image.policy_dir", c.Image.PolicyDir},
+		{"image.decryption_keys", c.Image.DecryptionKeys},
+		{"network.template", c.Network.Template},
+		{"containers.blockio_config", c.Containers.BlockIOConfig},
+		{"containers.rdt_config", c.Containers.RDTConfig},
 	} {
-		if path == "" {
+		if file.path == "" {
 			continue
 		}
-		if err := unix.Access(path, unix.R_OK); err != nil {
-			out = append(out, finding{fail, key, fmt.Sprintf("%s: %v", path, err), "correct the path or the file"})
+		if err := unix.Access(file.path, unix.R_OK); err != nil {
+			out = append(out, finding{fail, file.key, fmt.Sprintf("%s: %v", file.path, err), "correct the path or the file"})
+		}
+	}
+	return append(out, checkCredentials(c)...)
+}
+
+// checkCredentials: these files may come later, and most images need none.
+func checkCredentials(c *conf.Config) []finding {
+	var out []finding
+	for _, file := range []struct{ key, path string }{{"image.auth_file", c.Image.AuthFile}, {"image.auth_dir", c.Image.AuthDir}} {
+		if file.path == "" {
+			continue
+		}
+		if err := unix.Access(file.path, unix.R_OK); err != nil {
+			out = append(out, finding{warn, file.key, fmt.Sprintf("%s: %v", file.path, err),
+				"correct the path or the file: images that need credentials are pulled only for pods that bring them"})
 		}
 	}
 	return out
