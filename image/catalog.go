@@ -206,6 +206,16 @@ func (c *catalog) put(e *entry) (changed []*entry) {
 	return changed
 }
 
+// moves reports whether put(e) takes names away from other images.
+func (c *catalog) moves(e *entry) bool {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return slices.ContainsFunc(e.names(), func(n string) bool {
+		other := c.images[c.names[n]]
+		return other != nil && other.ID != e.ID
+	})
+}
+
 // remove takes the image called id away with all its names. It reports whether
 // it was there, and whether a layer died.
 func (c *catalog) remove(id ID) (there, died bool) {

@@ -33,7 +33,8 @@ type Image struct {
 	// Checkpoint: its files are those of a checkpoint. It can be viewed, and a
 	// container restored from it, but not be mounted as a root filesystem.
 	Checkpoint bool
-	// PulledAt is when the image came to this node.
+	// PulledAt is when the image came to this node, or when a name of another came
+	// to it: of two that have a name after a crash, it belongs to the later one.
 	PulledAt time.Time
 }
 

@@ -205,7 +205,9 @@ func (s *Store) commit(e *entry) error {
 	defer s.saving.Unlock()
 	if old, ok := s.byID(e.ID); ok {
 		e.Tags, e.Digests, e.aliases = union(old.Tags, e.Tags), union(old.Digests, e.Digests), union(old.aliases, e.aliases)
-		e.PulledAt = old.PulledAt
+		if !s.moves(e) {
+			e.PulledAt = old.PulledAt
+		}
 		e.accepted = accept(old.accepted, e.accepted)
 	}
 	if err := s.saveImage(e); err != nil {

@@ -493,6 +493,37 @@ func TestPowerCut(t *testing.T) {
 	}
 }
 
+// TestTagThatCameBack: the crash is between the records of the image that has the
+// tag again and of the one that has lost it.
+func TestTagThatCameBack(t *testing.T) {
+	b := newBench(t)
+	pull := func(content string) ID {
+		b.reg.Push(simple(t, "app:1", content))
+		id := b.pull("registry.test/app:1")
+		b.eventually("the image is durable", func() bool {
+			e, _ := b.byID(id)
+			b.mu.RLock()
+			defer b.mu.RUnlock()
+			return e.durable
+		})
+		return id
+	}
+	first, second := pull("first"), pull("second")
+	record := filepath.Join(b.o.Root, "records/images", second.Encoded()+".json")
+	with := read(t, record)
+	if pull("first") != first {
+		t.Fatal("not the same image")
+	}
+	b.crash()
+	if err := os.WriteFile(record, []byte(with), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	b.open()
+	if is, err := b.Lookup("registry.test/app:1"); err != nil || is.ID != first {
+		t.Errorf("%v, %v, want %s", is.ID, err, first)
+	}
+}
+
 // reboot makes the records of this boot those of another.
 func reboot(t *testing.T, o Options, boot string) {
 	t.Helper()
