@@ -387,6 +387,28 @@ func TestDetach(t *testing.T) {
 	}
 }
 
+// The shim keeps nothing of a client that wanted a container which is not there.
+func TestAttachNowhere(t *testing.T) {
+	p := newPod(t)
+	p.run()
+	ours, theirs, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ours.Close()
+	if err := p.Attach(p.context(), "nobody", oci.Stdio{Stdout: theirs}); err == nil {
+		t.Error("no error")
+	}
+	theirs.Close()
+	// Before the shim rests, which closes all.
+	if err := ours.SetReadDeadline(time.Now().Add(2 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := io.ReadAll(ours); err != nil {
+		t.Errorf("the stream did not end: %q, %v", b, err)
+	}
+}
+
 // A client that does not read does not stop the container.
 func TestSlowClient(t *testing.T) {
 	p := newPod(t)

@@ -124,9 +124,9 @@ func (s *service) Attach(_ context.Context, r *api.AttachRequest) (*api.Empty, e
 	if err != nil {
 		return nil, err
 	}
+	defer io.Close()
 	return s.with(r.Id, func(c *container) error {
 		if state := c.currentState(); state == api.State_STOPPED {
-			io.Close()
 			return fail(errState, "it is %s", stateName(state))
 		}
 		c.streams.Attach(io, s.guard)
