@@ -106,7 +106,7 @@ gvisor: deps tools build ## pods in gVisor (root; builds it, two minutes of a pr
 	@test/tools/gvisor.sh $(CACHE)
 	@$(GO) run -buildvcs=false ./test/run gvisor
 
-vm: deps tools build ## in machines of their own: the kernel tests of oci with cgroup v2, AppArmor and systemd, and SELinux (root)
+vm: deps tools build ## in machines of their own: cgroup v2, AppArmor, systemd, SELinux, and power cuts (root)
 	@CACHE=$(CACHE) test/vm/run.sh $(ARGS)
 
 demo: deps tools build ## a web server pod from nothing, with every step shown (root)

@@ -2,12 +2,14 @@
 # run.sh runs tests in virtual machines that have Debian's kernel and cgroup v2
 # alone, for machines that are set up otherwise. The first has AppArmor, huge pages
 # and, at the end, systemd, and runs the kernel tests of oci/; the second enforces
-# an SELinux policy and runs the system test of it. Without KVM they take twenty
-# minutes. It needs root, apt, and what "make deps tools" gets.
+# an SELinux policy and runs the system test of it; the third has its power cut again
+# and again (test/powercut). Without KVM they take twenty minutes. It needs root, apt,
+# and what "make deps tools" gets.
 #
 #   test/vm/run.sh [a pattern of tests]
 #
-# CACHE: where downloads stay. MACHINES: which of "apparmor selinux".
+# CACHE: where downloads stay. MACHINES: which of "apparmor selinux powercut".
+# CUTS: how often the power is cut.
 set -eu
 cd "$(dirname "$0")/../.."
 tools=${CACHE:-$PWD/.cache}
@@ -17,7 +19,7 @@ work=$(mktemp -d "$cache/work-XXXXXX")
 trap 'rm -rf "$work"' EXIT
 
 missing=
-for program in qemu-system-x86_64/qemu-system-x86 cpio/cpio iptables/iptables; do
+for program in qemu-system-x86_64/qemu-system-x86 cpio/cpio iptables/iptables mkfs.ext4/e2fsprogs; do
 	command -v "${program%/*}" >/dev/null || missing="$missing ${program#*/}"
 done
 if [ -n "$missing" ]; then
@@ -93,16 +95,52 @@ for package in $packages; do
 	CGO_ENABLED=0 go test -c -buildvcs=false -trimpath -tags $tags -ldflags '-s -w' -o "$root/tests/$package/test" "./$package"
 	[ ! -d "$package/testdata" ] || cp -r "$package/testdata" "$root/tests/$package"
 done
+CGO_ENABLED=0 go build -buildvcs=false -trimpath -tags $tags -ldflags '-s -w' -o "$root/tests/powercut" ./test/powercut
 install test/vm/init "$root/init"
 echo "${1:-}" >"$root/tests/pattern"
 (cd "$root" && find . | cpio -o -H newc --quiet | gzip -1) >"$work/initrd"
 
-failed=
-for machine in ${MACHINES:-apparmor selinux}; do
-	echo "==> booting $kernel with $machine"
-	timeout "${TIMEOUT:-3600}" qemu-system-x86_64 -accel "${ACCEL:-tcg}" -cpu max -smp 2 -m 3072 \
+# boot starts a machine and shows its console, which stays in $work/console: boot
+# PARAMETERS [QEMU'S OPTIONS...]. The process id is in $work/pid.
+boot() {
+	parameters=$1
+	shift
+	timeout "${TIMEOUT:-3600}" qemu-system-x86_64 -accel "${ACCEL:-tcg}" -cpu max -smp 2 -m 3072 -pidfile "$work/pid" \
 		-nodefaults -nographic -no-reboot -serial stdio -kernel "$cache/$kernel/boot/vmlinuz-${kernel#linux-image-}" \
-		-initrd "$work/initrd" -append "console=ttyS0 quiet panic=-1 cgroup_no_v1=all security=$machine hugepages=16" </dev/null | tee "$work/console"
-	grep -q '^all tests passed' "$work/console" || failed="$failed $machine"
+		-initrd "$work/initrd" -append "console=ttyS0 quiet panic=-1 cgroup_no_v1=all $parameters" "$@" </dev/null | tee "$work/console"
+}
+
+boot_disk() {
+	boot "$1" -drive "file=$work/disk,format=raw,if=none,id=disk" -device nvme,drive=disk,serial=1
+}
+
+passed() { grep -q '^all tests passed' "$work/console"; }
+
+# cut_power boots a machine with a disk and kills it when it has worked for a while,
+# several times, so that what its kernel has not written is lost. Then it may end.
+cut_power() {
+	truncate -s 4G "$work/disk" && mkfs.ext4 -q -F "$work/disk" || return 1
+	for cut in $(seq "${CUTS:-6}"); do
+		: >"$work/console"
+		boot_disk powercut &
+		until grep -q '^==> working' "$work/console"; do
+			kill -0 $! 2>/dev/null || return 1
+			sleep 1
+		done
+		sleep $((cut * 7 % 20 + 3))
+		kill -KILL "$(cat "$work/pid")"
+		wait
+		echo "==> the power is cut ($cut)"
+	done
+	boot_disk "powercut last" && passed
+}
+
+failed=
+for machine in ${MACHINES:-apparmor selinux powercut}; do
+	echo "==> booting $kernel: $machine"
+	case $machine in
+	powercut) cut_power ;;
+	*) boot "security=$machine hugepages=16" && passed ;;
+	esac || failed="$failed $machine"
 done
 [ -z "$failed" ] || { echo "failed:$failed"; exit 1; }
