@@ -453,18 +453,24 @@ func TestRestart(t *testing.T) {
 	}
 }
 
-// TestPowerCut plays a reboot before and after the sync: an image is there only
-// if its data was synced.
-func TestPowerCut(t *testing.T) {
-	b := newBench(t)
-	b.reg.Push(simple(t, "synced:1", "s"))
-	id := b.pull("registry.test/synced:1")
+// durable waits until the image would survive a power cut.
+func (b *bench) durable(id ID) {
+	b.t.Helper()
 	b.eventually("the image is durable", func() bool {
 		e, _ := b.byID(id)
 		b.mu.RLock()
 		defer b.mu.RUnlock()
 		return e.durable
 	})
+}
+
+// TestPowerCut plays a reboot before and after the sync: an image is there only
+// if its data was synced.
+func TestPowerCut(t *testing.T) {
+	b := newBench(t)
+	b.reg.Push(simple(t, "synced:1", "s"))
+	id := b.pull("registry.test/synced:1")
+	b.durable(id)
 	b.eventually("its layer is recorded", func() bool {
 		entries, _ := os.ReadDir(filepath.Join(b.o.Root, "records/layers"))
 		return len(entries) == 1
@@ -500,12 +506,7 @@ func TestTagThatCameBack(t *testing.T) {
 	pull := func(content string) ID {
 		b.reg.Push(simple(t, "app:1", content))
 		id := b.pull("registry.test/app:1")
-		b.eventually("the image is durable", func() bool {
-			e, _ := b.byID(id)
-			b.mu.RLock()
-			defer b.mu.RUnlock()
-			return e.durable
-		})
+		b.durable(id)
 		return id
 	}
 	first, second := pull("first"), pull("second")
