@@ -172,10 +172,13 @@ func (n *Network) Attach(ctx context.Context, p Pod) (Attachment, error) {
 }
 
 func (n *Network) undoEarlier(ctx context.Context, l *ledger, handler string) error {
-	if _, err := l.read(); errors.Is(err, errNoEntry) {
+	old, err := l.read()
+	if errors.Is(err, errNoEntry) {
 		return nil // opened for this attempt
 	}
-	old := n.recorded(l, handler)
+	if err != nil {
+		old = n.reconstructed(l, handler, err)
+	}
 	if old == nil {
 		return nil
 	}
@@ -224,7 +227,11 @@ func (n *Network) detach(ctx context.Context, podID, handler string) error {
 		return err
 	}
 	defer l.close()
-	if e := n.recorded(l, handler); e != nil {
+	e, err := l.read()
+	if err != nil {
+		e = n.reconstructed(l, handler, err)
+	}
+	if e != nil {
 		if err := n.delete(ctx, l, e); err != nil {
 			return err
 		}
@@ -234,17 +241,13 @@ func (n *Network) detach(ctx context.Context, podID, handler string) error {
 	return nil
 }
 
-// recorded is what the ledger knows. What replaces an unreadable record is libcni's
-// cache, else the handler's present configuration, and nil without one. An empty
-// record is unreadable too: it is not synced, so that after a power cut its file may
+// reconstructed replaces a record that cannot be read because of cause: by libcni's
+// cache, else by the handler's present configuration, and by nil without one. An
+// empty record is such a one: it is not synced, so that after a power cut its file may
 // be there without its content, and so may what the plugins did.
-func (n *Network) recorded(l *ledger, handler string) *entry {
-	e, err := l.read()
-	if err == nil {
-		return e
-	}
+func (n *Network) reconstructed(l *ledger, handler string, cause error) *entry {
 	podID := filepath.Base(l.path)
-	n.log.Warnf("the network record of pod %s is unreadable (%v): undoing by what else is known", podID, err)
+	n.log.Warnf("the network record of pod %s is unreadable (%v): undoing by what else is known", podID, cause)
 	cached, _ := n.cni(nil).GetCachedAttachments(podID)
 	for _, c := range cached {
 		return &entry{PodID: podID, Config: c.Config, NetNS: c.NetNS, Args: c.CniArgs, Capabilities: c.CapabilityArgs}

@@ -118,39 +118,30 @@ func checkForwarding(*conf.Config) []finding {
 	return []finding{{warn, "forwarding", "net.ipv4.ip_forward is not 1", "pods cannot reach other machines; put net.ipv4.ip_forward=1 into /etc/sysctl.d (the bridge plugin sets it for the time being)"}}
 }
 
-// checkFiles looks for the files that the configuration names.
+// checkFiles looks for the files that the configuration names. Those of credentials
+// may come later, and most images need none.
 func checkFiles(c *conf.Config) []finding {
 	var out []finding
-	for _, file := range []struct{ key, path string }{
-		{"image.registries_conf", c.Image.RegistriesConf},
-		{"image.registries_dir", c.Image.RegistriesDir},
-		{"image.policy", c.Image.Policy},
-		{"image.policy_dir", c.Image.PolicyDir},
-		{"image.decryption_keys", c.Image.DecryptionKeys},
-		{"network.template", c.Network.Template},
-		{"containers.blockio_config", c.Containers.BlockIOConfig},
-		{"containers.rdt_config", c.Containers.RDTConfig},
+	for _, file := range []struct {
+		key, path string
+		without   level
+	}{
+		{"image.registries_conf", c.Image.RegistriesConf, fail},
+		{"image.registries_dir", c.Image.RegistriesDir, fail},
+		{"image.policy", c.Image.Policy, fail},
+		{"image.policy_dir", c.Image.PolicyDir, fail},
+		{"image.auth_file", c.Image.AuthFile, warn},
+		{"image.auth_dir", c.Image.AuthDir, warn},
+		{"image.decryption_keys", c.Image.DecryptionKeys, fail},
+		{"network.template", c.Network.Template, fail},
+		{"containers.blockio_config", c.Containers.BlockIOConfig, fail},
+		{"containers.rdt_config", c.Containers.RDTConfig, fail},
 	} {
 		if file.path == "" {
 			continue
 		}
 		if err := unix.Access(file.path, unix.R_OK); err != nil {
-			out = append(out, finding{fail, file.key, fmt.Sprintf("%s: %v", file.path, err), "correct the path or the file"})
-		}
-	}
-	return append(out, checkCredentials(c)...)
-}
-
-// checkCredentials: these files may come later, and most images need none.
-func checkCredentials(c *conf.Config) []finding {
-	var out []finding
-	for _, file := range []struct{ key, path string }{{"image.auth_file", c.Image.AuthFile}, {"image.auth_dir", c.Image.AuthDir}} {
-		if file.path == "" {
-			continue
-		}
-		if err := unix.Access(file.path, unix.R_OK); err != nil {
-			out = append(out, finding{warn, file.key, fmt.Sprintf("%s: %v", file.path, err),
-				"correct the path or the file: images that need credentials are pulled only for pods that bring them"})
+			out = append(out, finding{file.without, file.key, fmt.Sprintf("%s: %v", file.path, err), "correct the path or the file"})
 		}
 	}
 	return out

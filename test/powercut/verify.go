@@ -19,9 +19,12 @@ import (
 // be there, each image whole, and nothing of what has died.
 func (m *machine) verify(ctx context.Context) error {
 	pods, err := m.Pods(ctx)
-	containers, err2 := m.Containers(ctx)
-	if err := errors.Join(err, err2); err != nil || len(pods)+len(containers) > 0 {
-		return fmt.Errorf("there are %d pods and %d containers: %w", len(pods), len(containers), err)
+	if err != nil || len(pods) > 0 {
+		return fmt.Errorf("there are %d pods; error: %v", len(pods), err)
+	}
+	containers, err := m.Containers(ctx)
+	if err != nil || len(containers) > 0 {
+		return fmt.Errorf("there are %d containers; error: %v", len(containers), err)
 	}
 	err = harness.Until(ctx, patience, func() error { return errors.Join(m.nothingLeft(), m.noAddress()) })
 	if err != nil {
@@ -114,10 +117,13 @@ func (m *machine) nothingLeft() error {
 		return err
 	}
 	records, err := filepath.Glob(filepath.Join(images, "records/layers/*.json"))
-	if len(layers) != len(records) {
-		return fmt.Errorf("there are %d layers and %d records of layers: %w", len(layers), len(records), err)
+	if err != nil {
+		return err
 	}
-	return err
+	if len(layers) != len(records) {
+		return fmt.Errorf("there are %d layers and %d records of layers", len(layers), len(records))
+	}
+	return nil
 }
 
 // noAddress looks for addresses that no pod has. A lease without content is one that

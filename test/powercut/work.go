@@ -2,9 +2,7 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -67,11 +65,8 @@ func (m *machine) pull(ctx context.Context, s sample) error {
 		_, err := os.Stat(record)
 		return err
 	})
-	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("it does not become durable: %w", err)
-	}
 	if err != nil {
-		return err
+		return fmt.Errorf("it does not become durable: %w", err)
 	}
 	return m.journal.keeps(s.name)
 }
