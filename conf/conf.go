@@ -127,6 +127,7 @@ type Image struct {
 	PreloadDir     string        `toml:"preload_dir"`
 	ParallelLayers int           `toml:"parallel_layers"`
 	StallTimeout   time.Duration `toml:"stall_timeout"`
+	Igzip          string        `toml:"igzip"`
 }
 
 // Network is where CNI's files are.

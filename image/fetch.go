@@ -168,7 +168,7 @@ func (j *job) unpack(ctx context.Context) (_ *raw, err error) {
 	if j.layer.Title != "" {
 		r.res, err = layer.File(ctx, blob, dir, j.layer.Title, want)
 	} else {
-		r.res, err = layer.Unpack(ctx, blob, dir, want)
+		r.res, err = layer.Unpack(ctx, blob, dir, want, s.o.Igzip)
 	}
 	if err != nil {
 		return nil, err

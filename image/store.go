@@ -17,6 +17,7 @@ import (
 	"github.com/sirupsen/logrus"
 	"golang.org/x/sync/semaphore"
 
+	"github.com/criruntime/criruntime/image/compression"
 	"github.com/criruntime/criruntime/image/registry"
 )
 
@@ -50,6 +51,8 @@ type Options struct {
 	// PreloadDir holds archives whose images are imported when the store opens,
 	// and when they appear; "" for none.
 	PreloadDir string
+	// Igzip inflates large layers where it is there.
+	Igzip compression.Igzip
 	// Layers is how many layers of one image are fetched and unpacked at the
 	// same time; all pulls together do four times as many. 0 stands for 6.
 	Layers int

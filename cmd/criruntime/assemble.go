@@ -13,6 +13,7 @@ import (
 
 	"github.com/criruntime/criruntime/conf"
 	"github.com/criruntime/criruntime/image"
+	"github.com/criruntime/criruntime/image/compression"
 	"github.com/criruntime/criruntime/network"
 	"github.com/criruntime/criruntime/nri"
 	"github.com/criruntime/criruntime/oci"
@@ -187,6 +188,7 @@ func (d *parts) openImages(context.Context) (err error) {
 		PreloadDir:     d.conf.Image.PreloadDir,
 		Layers:         d.conf.Image.ParallelLayers,
 		Stall:          d.conf.Image.StallTimeout,
+		Igzip:          compression.Igzip(d.conf.Image.Igzip),
 		Log:            logrus.WithField("part", "image"),
 	})
 	if err == nil {

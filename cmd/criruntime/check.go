@@ -43,7 +43,7 @@ func check(file string, out io.Writer) error {
 	logrus.SetOutput(io.Discard) // packages log what is reported here anyway
 	worst := ok
 	for _, examine := range []func(*conf.Config) []finding{
-		checkUser, checkKernel, checkPassage, checkCgroups, checkSecurity, checkOverlay, checkDisks,
+		checkUser, checkKernel, checkPassage, checkCgroups, checkSecurity, checkOverlay, checkDisks, checkIgzip,
 		checkPolicy, checkShim, checkRuntimes, checkCheckpoints, checkNetwork, checkForwarding, checkTLS, checkFiles, checkSocket,
 	} {
 		for _, f := range examine(c) {

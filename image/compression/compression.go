@@ -1,6 +1,6 @@
 // Package compression reads what is compressed or not, as it comes: layers, and
 // archives of checkpoints. It bounds the decoder's memory, and not what comes out:
-// that is for the caller.
+// that is for the caller. Gzip can be left to a faster program (Igzip).
 package compression
 
 import (
@@ -16,19 +16,47 @@ import (
 // what the highest level of the reference encoder uses.
 const maxWindow = 128 << 20
 
-// Inflate returns r decompressed. The format is taken from the first bytes,
-// not from the media type, which builders get wrong: gzip, zstd, or none.
-// The caller closes the result; that does not close r.
+// format is how bytes are compressed.
+type format int
+
+const (
+	plain format = iota
+	gzipped
+	zstandard
+)
+
+// Inflate returns r decompressed, in this process. The format is taken from the
+// first bytes, not from the media type, which builders get wrong: gzip, zstd, or
+// none. The caller closes the result; that does not close r.
 func Inflate(r io.Reader) (io.ReadCloser, error) {
+	br, format, err := sniff(r)
+	if err != nil {
+		return nil, err
+	}
+	return inflate(br, format)
+}
+
+// sniff says in which format r is, and returns a reader of all of it.
+func sniff(r io.Reader) (*bufio.Reader, format, error) {
 	br := bufio.NewReaderSize(r, 32<<10)
 	magic, err := br.Peek(4)
 	if err != nil && err != io.EOF {
-		return nil, err
+		return nil, plain, err
 	}
 	switch {
 	case len(magic) >= 2 && magic[0] == 0x1f && magic[1] == 0x8b:
-		return gzip.NewReader(br)
+		return br, gzipped, nil
 	case isZstd(magic):
+		return br, zstandard, nil
+	}
+	return br, plain, nil
+}
+
+func inflate(br *bufio.Reader, format format) (io.ReadCloser, error) {
+	switch format {
+	case gzipped:
+		return gzip.NewReader(br)
+	case zstandard:
 		d, err := zstd.NewReader(br, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
 			zstd.WithDecoderMaxWindow(maxWindow))
 		if err != nil {

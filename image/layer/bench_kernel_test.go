@@ -29,7 +29,7 @@ func BenchmarkUnpack(b *testing.B) {
 		want := Want{Digest: digest.FromBytes(l.Blob), Size: int64(len(l.Blob)), DiffID: l.DiffID}
 		b.Run(c.name+"/layer", func(b *testing.B) {
 			perRun(b, func(dir string) error {
-				_, err := Unpack(b.Context(), io.NopCloser(bytes.NewReader(l.Blob)), dir, want)
+				_, err := Unpack(b.Context(), io.NopCloser(bytes.NewReader(l.Blob)), dir, want, "")
 				return err
 			})
 		})

@@ -48,7 +48,7 @@ func FuzzArchive(f *testing.F) {
 			t.Fatal(err)
 		}
 		d := digest.FromBytes(blob)
-		_, err := Unpack(t.Context(), io.NopCloser(bytes.NewReader(blob)), dir, Want{Digest: d, Size: int64(len(blob)), DiffID: d})
+		_, err := Unpack(t.Context(), io.NopCloser(bytes.NewReader(blob)), dir, Want{Digest: d, Size: int64(len(blob)), DiffID: d}, "")
 		if err != nil && !errors.Is(err, ErrInvalid) && !errors.Is(err, unix.EPERM) {
 			t.Errorf("error %v", err)
 		}
@@ -119,7 +119,7 @@ func TestDeviceNumbers(t *testing.T) {
 		archive := rt.Archive(t, &tar.Header{Typeflag: tar.TypeChar, Name: "d", Devmajor: numbers[0], Devminor: numbers[1]})
 		d := digest.FromBytes(archive)
 		dir := t.TempDir()
-		_, err := Unpack(t.Context(), io.NopCloser(bytes.NewReader(archive)), dir, Want{Digest: d, Size: int64(len(archive)), DiffID: d})
+		_, err := Unpack(t.Context(), io.NopCloser(bytes.NewReader(archive)), dir, Want{Digest: d, Size: int64(len(archive)), DiffID: d}, "")
 		if !errors.Is(err, ErrInvalid) {
 			t.Errorf("device %d:%d: %v", numbers[0], numbers[1], err)
 		}

@@ -60,7 +60,7 @@ func unpackInto(t testing.TB, archive []byte) (string, Result) {
 	t.Helper()
 	dir := t.TempDir()
 	d := digest.FromBytes(archive)
-	res, err := Unpack(t.Context(), io.NopCloser(bytes.NewReader(archive)), dir, Want{Digest: d, Size: int64(len(archive)), DiffID: d})
+	res, err := Unpack(t.Context(), io.NopCloser(bytes.NewReader(archive)), dir, Want{Digest: d, Size: int64(len(archive)), DiffID: d}, "")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -61,8 +61,9 @@ func (r *Result) Alone() bool { return len(r.Implied)+len(r.Deletions) == 0 }
 // directory on a file system that supports trusted.* attributes. The result
 // counts only if err is nil; then both digests match. After an error dir holds
 // whatever was extracted so far, and the caller removes it. Errors of r are
-// wrapped. Unpack closes r, which must end a Read under way.
-func Unpack(ctx context.Context, r io.ReadCloser, dir string, want Want) (Result, error) {
+// wrapped. Unpack closes r, which must end a Read under way. Gzip is left to igzip
+// if there is one.
+func Unpack(ctx context.Context, r io.ReadCloser, dir string, want Want, igzip compression.Igzip) (Result, error) {
 	if err := validate(want); err != nil {
 		_ = r.Close()
 		return Result{}, err
@@ -78,7 +79,7 @@ func Unpack(ctx context.Context, r io.ReadCloser, dir string, want Want) (Result
 		packed.finish(packed.ReadFrom(ctx, blob))
 	})
 	stages.Go(func() {
-		plain.finish(inflateInto(ctx, plain, packed, archived))
+		plain.finish(inflateInto(ctx, igzip.For(want.Size), plain, packed, archived))
 		packed.abandon()
 	})
 
@@ -106,8 +107,8 @@ func validate(want Want) error {
 
 // inflateInto moves the archive from packed to plain, and reads packed to its
 // end: the digest covers what stands behind the compressed stream, too.
-func inflateInto(ctx context.Context, plain, packed *pipe, archived *meter) error {
-	z, err := compression.Inflate(packed)
+func inflateInto(ctx context.Context, igzip compression.Igzip, plain, packed *pipe, archived *meter) error {
+	z, err := igzip.Inflate(ctx, packed)
 	if err != nil {
 		return corrupt(err, packed)
 	}
@@ -121,10 +122,10 @@ func inflateInto(ctx context.Context, plain, packed *pipe, archived *meter) erro
 }
 
 // corrupt marks err as the blob's fault unless it came through the pipe from
-// behind it, or from the caller.
+// behind it, from the caller, or from this machine.
 func corrupt(err error, from *pipe) error {
 	if errors.Is(err, errPipeClosed) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) ||
-		errors.Is(err, ErrInvalid) || from.broken(err) {
+		errors.Is(err, ErrInvalid) || errors.Is(err, compression.ErrKilled) || from.broken(err) {
 		return err
 	}
 	return fmt.Errorf("%w: cannot decompress: %v", ErrInvalid, err)

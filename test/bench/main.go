@@ -6,6 +6,8 @@
 //
 // Every runtime lives in a mount namespace of its own with an empty /run and
 // /var/lib, on directories, a bridge, a subnet and a tree of cgroups of its own.
+// What is installed on the machine all can use: igzip is used by criruntime and
+// containerd.
 package main
 
 import (

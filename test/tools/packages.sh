@@ -8,10 +8,11 @@ cache=$1
 
 # libseccomp-dev: libcontainer includes its header, and tests compare with the
 # library. No program of ours links it.
-# crun is a runtime that the tests have another shim drive.
+# crun is a runtime that the tests have another shim drive; isal has igzip, which
+# this runtime and containerd leave large layers to.
 missing=
 for package in gcc libc6-dev libseccomp-dev pkg-config iptables iproute2 ca-certificates curl e2fsprogs \
-	make xz-utils libcap-dev libnet1-dev libnl-3-dev libprotobuf-dev libprotobuf-c-dev protobuf-compiler protobuf-c-compiler uuid-dev crun; do
+	make xz-utils libcap-dev libnet1-dev libnl-3-dev libprotobuf-dev libprotobuf-c-dev protobuf-compiler protobuf-c-compiler uuid-dev crun isal; do
 	dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing="$missing $package"
 done
 images="busybox bash libtinfo6 nginx nginx-common util-linux libc6 libcrypt1 libpcre2-8-0 libssl3 zlib1g"
