@@ -128,6 +128,13 @@ func (s *runtimeService) StreamContainers(req *runtimeapi.StreamContainersReques
 	})
 }
 
+// containerKey is what a container's item depends on beside its Config.
+type containerKey struct {
+	id, image string
+	state     sandbox.ContainerState
+	created   int64
+}
+
 func (s *runtimeService) listContainers(f *runtimeapi.ContainerFilter) ([]*runtimeapi.Container, error) {
 	filter, err := cri.ContainerFilter(f)
 	if err != nil {
@@ -136,7 +143,8 @@ func (s *runtimeService) listContainers(f *runtimeapi.ContainerFilter) ([]*runti
 	containers := s.Pods.Containers(filter)
 	items := make([]*runtimeapi.Container, len(containers))
 	for i, c := range containers {
-		items[i] = cri.ContainerItem(c)
+		key := containerKey{c.ID, c.ImageID, c.State, c.CreatedAt.UnixNano()}
+		items[i] = s.containers.item(c.Config, key, func() *runtimeapi.Container { return cri.ContainerItem(c) })
 	}
 	return items, nil
 }

@@ -114,7 +114,7 @@ func methodsBehind(t testing.TB, o Options, unary grpc.UnaryServerInterceptor) m
 				if err != nil {
 					return nil, err
 				}
-				return []proto.Message{resp.(proto.Message)}, nil
+				return []proto.Message{received(resp.(proto.Message))}, nil
 			}}
 		}
 		for _, m := range desc.Streams {
@@ -140,8 +140,21 @@ func (s *fakeStream) SetTrailer(metadata.MD)       {}
 func (s *fakeStream) Context() context.Context     { return s.ctx }
 
 func (s *fakeStream) SendMsg(m any) error {
-	s.sent = append(s.sent, m.(proto.Message))
+	s.sent = append(s.sent, received(m.(proto.Message)))
 	return nil
+}
+
+// received is m as a client gets it.
+func received(m proto.Message) proto.Message {
+	wire, err := proto.Marshal(m)
+	if err != nil {
+		return m
+	}
+	out := m.ProtoReflect().New().Interface()
+	if proto.Unmarshal(wire, out) != nil {
+		return m
+	}
+	return out
 }
 
 func (s *fakeStream) RecvMsg(m any) error {

@@ -118,6 +118,13 @@ func (s *runtimeService) StreamPodSandboxes(req *runtimeapi.StreamPodSandboxesRe
 	})
 }
 
+// podKey is what a pod's item depends on beside its Config.
+type podKey struct {
+	id, handler string
+	state       sandbox.PodState
+	created     int64
+}
+
 func (s *runtimeService) listPods(f *runtimeapi.PodSandboxFilter) ([]*runtimeapi.PodSandbox, error) {
 	filter, err := cri.PodFilter(f)
 	if err != nil {
@@ -126,7 +133,8 @@ func (s *runtimeService) listPods(f *runtimeapi.PodSandboxFilter) ([]*runtimeapi
 	pods := s.Pods.Pods(filter)
 	items := make([]*runtimeapi.PodSandbox, len(pods))
 	for i, p := range pods {
-		items[i] = cri.PodSandbox(p)
+		key := podKey{p.ID, p.Handler, p.State, p.CreatedAt.UnixNano()}
+		items[i] = s.pods.item(p.Config, key, func() *runtimeapi.PodSandbox { return cri.PodSandbox(p) })
 	}
 	return items, nil
 }

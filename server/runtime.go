@@ -8,6 +8,7 @@ import (
 
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"github.com/criruntime/criruntime/oci/spec"
 	"github.com/criruntime/criruntime/server/cri"
 	"github.com/criruntime/criruntime/server/stream"
 )
@@ -27,6 +28,9 @@ type runtimeService struct {
 	streams *stream.Server
 	closing <-chan struct{}
 	rates   *rates
+
+	pods       encoded[spec.Pod, *runtimeapi.PodSandbox]
+	containers encoded[spec.Container, *runtimeapi.Container]
 }
 
 func (s *runtimeService) Version(context.Context, *runtimeapi.VersionRequest) (*runtimeapi.VersionResponse, error) {
