@@ -1,13 +1,11 @@
 package network
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -20,13 +18,8 @@ import (
 	"github.com/sirupsen/logrus"
 )
 
-const (
-	// maxOutput bounds what a plugin may print on either stream.
-	maxOutput = 1 << 20
-	// drain is how long the pipes of a dead plugin stay open for what it left
-	// running.
-	drain = time.Second
-)
+// maxOutput bounds what a plugin may print on either stream.
+const maxOutput = 1 << 20
 
 // runner runs plugins for libcni, each in its own process group and within its
 // own time.
@@ -64,28 +57,14 @@ func (r *runner) ExecPlugin(ctx context.Context, path string, stdin []byte, envi
 func (r *runner) run(ctx context.Context, path string, stdin []byte, environ []string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, r.timeout)
 	defer cancel()
-	var out output
-	c, err := start(ctx, func() *exec.Cmd {
-		c := exec.CommandContext(ctx, path)
-		c.Env = withoutNotify(environ)
-		c.Stdin, c.Stdout, c.Stderr = bytes.NewReader(stdin), &out.stdout, &out.stderr
-		c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-		c.Cancel = func() error { return syscall.Kill(-c.Process.Pid, syscall.SIGKILL) }
-		c.WaitDelay = drain
-		if r.hold != nil {
-			c.ExtraFiles = []*os.File{r.hold}
-		}
-		return c
-	})
-	if err == nil {
-		err = c.Wait()
+	p, err := start(ctx, func() (*process, error) { return startProcess(ctx, path, stdin, withoutNotify(environ), r.hold) })
+	if err != nil {
+		return nil, r.failure(ctx, filepath.Base(path), commandOf(environ), err, &output{})
 	}
-	switch {
-	case errors.Is(err, exec.ErrWaitDelay):
-		// The plugin succeeded; a child of its keeps the pipe.
-	case err != nil:
-		return nil, r.failure(ctx, filepath.Base(path), commandOf(environ), err, &out)
+	if err := p.wait(); err != nil {
+		return nil, r.failure(ctx, filepath.Base(path), commandOf(environ), err, &p.out)
 	}
+	out := &p.out
 	if out.stdout.over {
 		return nil, fmt.Errorf("plugin %s printed more than %d bytes", filepath.Base(path), maxOutput)
 	}
@@ -114,16 +93,15 @@ func checkOutput(b []byte) error {
 
 // start starts the command, again for a while where the program's file is just
 // being written, as during an update of the plugins.
-func start(ctx context.Context, command func() *exec.Cmd) (*exec.Cmd, error) {
+func start(ctx context.Context, attempt func() (*process, error)) (*process, error) {
 	for wait := 20 * time.Millisecond; ; wait *= 2 {
-		c := command()
-		err := c.Start()
+		p, err := attempt()
 		if !errors.Is(err, syscall.ETXTBSY) || wait > time.Second {
-			return c, err
+			return p, err
 		}
 		select {
 		case <-ctx.Done():
-			return c, err
+			return p, err
 		case <-time.After(wait):
 		}
 	}
