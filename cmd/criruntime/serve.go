@@ -3,8 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"os"
-	"runtime/debug"
 
 	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/sirupsen/logrus"
@@ -23,7 +21,7 @@ func serve(file string) error {
 	if err := setUpLogging(c.Log); err != nil {
 		return err
 	}
-	tune()
+	unix.Umask(0o022) // files are made with the modes that the code says
 	r := &reloader{file: file, running: c}
 	if err := runDaemon(handleSignals(r.reload), r); err != nil {
 		logrus.Error(err)
@@ -47,16 +45,6 @@ func runDaemon(ctx context.Context, r *reloader) error {
 	err = d.server.Serve(ctx)
 	notify(daemon.SdNotifyStopping)
 	return errors.Join(err, d.close())
-}
-
-// tune sets what suits a small daemon that is idle most of the time: it gives
-// back memory early, and files are made with the modes that the code says.
-// GOGC in the environment takes precedence.
-func tune() {
-	unix.Umask(0o022)
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(50)
-	}
 }
 
 func notify(state string) {
