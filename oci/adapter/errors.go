@@ -8,6 +8,8 @@ import (
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"github.com/criruntime/criruntime/oci/shim/crilog"
 )
 
 // The kinds of failure that the daemon acts upon, as in package oci/shim; each
@@ -45,6 +47,7 @@ func statusOf(err error) error {
 		errCommand:               codes.InvalidArgument,
 		errLimit:                 codes.OutOfRange,
 		errState:                 codes.FailedPrecondition,
+		crilog.ErrClosed:         codes.FailedPrecondition,
 		errExists:                codes.AlreadyExists,
 		context.Canceled:         codes.Canceled,
 		context.DeadlineExceeded: codes.DeadlineExceeded,

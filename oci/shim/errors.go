@@ -11,6 +11,8 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"github.com/criruntime/criruntime/oci/shim/crilog"
 )
 
 // Kinds of failure that the daemon acts upon; package oci has its own names for
@@ -51,6 +53,7 @@ func statusOf(err error) error {
 		errCommand:               codes.InvalidArgument,
 		errLimit:                 codes.OutOfRange,
 		errState:                 codes.FailedPrecondition,
+		crilog.ErrClosed:         codes.FailedPrecondition,
 		errExists:                codes.AlreadyExists,
 		context.Canceled:         codes.Canceled,
 		context.DeadlineExceeded: codes.DeadlineExceeded,

@@ -12,6 +12,7 @@ package crilog
 import (
 	"bytes"
 	"cmp"
+	"errors"
 	"fmt"
 	"os"
 	"sync"
@@ -27,6 +28,9 @@ const MaxLine = 16 << 10
 // overdue is how much of one unfinished line still goes into the old file after
 // a rotation before the line is split between the files after all.
 const overdue = 1 << 20
+
+// ErrClosed: nothing more will be written.
+var ErrClosed = errors.New("the log is closed")
 
 // Log is one container's log file. All methods are safe for concurrent use.
 type Log struct {
@@ -81,12 +85,13 @@ func openFile(path string) (*file, error) {
 
 // Reopen opens the path again, which a rotation has moved away, and writes what
 // follows there. A line of which a part has been written is first finished in
-// the old file. After Close it does nothing.
+// the old file. After Close it is ErrClosed: whoever has moved the file away moves it
+// back, or the log is not where it is looked for.
 func (l *Log) Reopen() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.closed {
-		return nil
+		return ErrClosed
 	}
 	f, err := openFile(l.path)
 	if err != nil {

@@ -2,6 +2,7 @@ package crilog
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -183,7 +184,7 @@ func TestReopenFails(t *testing.T) {
 	}
 	w.Write([]byte("goes to the old file\n"))
 	l.Close()
-	if err := l.Reopen(); err != nil {
+	if err := l.Reopen(); !errors.Is(err, ErrClosed) {
 		t.Errorf("of a closed log: %v", err)
 	}
 	w.Write([]byte("dropped\n"))
