@@ -73,7 +73,7 @@ func startProcess(ctx context.Context, path string, stdin []byte, environ []stri
 func (p *process) pipe(what io.Writer) (theirs *os.File, err error) {
 	r, w, err := os.Pipe()
 	if err != nil {
-		return nil, fmt.Errorf("cannot make a pipe: %w", err)
+		return nil, fmt.Errorf("cannot make a pipe: %v", err)
 	}
 	p.ours = append(p.ours, r)
 	p.readers.Go(func() { _, _ = io.Copy(what, r) })

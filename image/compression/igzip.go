@@ -1,6 +1,7 @@
 package compression
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -98,7 +99,7 @@ func (p Igzip) start(ctx context.Context, r io.Reader) (*process, error) {
 
 func bigPipe() (r, w *os.File, err error) {
 	if r, w, err = os.Pipe(); err != nil {
-		return nil, nil, fmt.Errorf("cannot make a pipe for igzip: %w", err)
+		return nil, nil, err
 	}
 	c, err := r.SyscallConn() // Fd would make the end block
 	if err == nil {
@@ -113,13 +114,10 @@ func bigPipe() (r, w *os.File, err error) {
 // read, the program has ended, and both went well.
 func (z *process) Read(b []byte) (int, error) {
 	n, err := z.in.Read(b)
-	if err != io.EOF {
-		return n, err
+	if err == io.EOF {
+		err = cmp.Or(z.end(), err)
 	}
-	if err := z.end(); err != nil {
-		return n, err
-	}
-	return n, io.EOF
+	return n, err
 }
 
 // wait is the end of the program, after which nobody feeds it any more. Of several
