@@ -19,6 +19,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/criruntime/criruntime/oci/spec"
+	"github.com/criruntime/criruntime/oci/timerslack"
 	"github.com/criruntime/criruntime/sandbox"
 )
 
@@ -84,7 +85,7 @@ func New(o Options) (*NRI, error) {
 func (n *NRI) Start(pods Pods) error {
 	n.pods = pods
 	n.starting.Store(true)
-	if err := n.core.Start(); err != nil {
+	if err := timerslack.WithUsual(n.core.Start); err != nil {
 		return fmt.Errorf("cannot serve the Node Resource Interface on %s: %w", n.o.Socket, err)
 	}
 	return nil

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/criruntime/criruntime/conf"
+	"github.com/criruntime/criruntime/oci/timerslack"
 )
 
 // serve runs the daemon until a signal stops it. What fails once there is a log
@@ -22,6 +23,9 @@ func serve(file string) error {
 		return err
 	}
 	unix.Umask(0o022) // files are made with the modes that the code says
+	if err := timerslack.Widen(); err != nil {
+		logrus.Warnf("pods will start more slowly: %v", err)
+	}
 	r := &reloader{file: file, running: c}
 	if err := runDaemon(handleSignals(r.reload), r); err != nil {
 		logrus.Error(err)

@@ -17,6 +17,8 @@ import (
 	"github.com/containerd/containerd/api/runtime/task/v3"
 	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/criruntime/criruntime/oci/timerslack"
 )
 
 const (
@@ -88,13 +90,12 @@ func (a *Adapter) bootstrap(ctx context.Context, id, bundle string) (*endpoint, 
 	defer cancel()
 	command := a.Runtime.command(ctx, id, bundle, "start")
 	command.Stdin = bytes.NewReader(input)
-	var stderr bytes.Buffer
-	command.Stderr = &stderr
-	out, err := command.Output()
-	if err != nil {
+	var stdout, stderr bytes.Buffer
+	command.Stdout, command.Stderr = &stdout, &stderr
+	if err := timerslack.WithUsual(command.Run); err != nil {
 		return nil, fmt.Errorf("cannot start the shim %s: %v: %s", filepath.Base(a.Runtime.Shim), err, firstLine(stderr.String()))
 	}
-	return parseEndpoint(out)
+	return parseEndpoint(stdout.Bytes())
 }
 
 // parseEndpoint reads what a shim answers to "start": a message since containerd
