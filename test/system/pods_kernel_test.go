@@ -226,7 +226,8 @@ func TestContainerFields(t *testing.T) {
 	config := harness.ContainerConfig("main", "sh", "-c")
 	config.Args = []string{`pwd; echo "[$GREETING]"; id -u; id -g; id -G; cat /volume/given; touch /volume/x 2>&1; touch /x 2>&1
 		touch /data/written && echo wrote; cat /proc/sys/net/ipv4/ip_local_port_range; grep NoNewPrivs /proc/self/status
-		grep Seccomp: /proc/self/status; grep CapEff /proc/self/status; cat /proc/timer_list 2>&1 | head -1`}
+		grep Seccomp: /proc/self/status; grep CapEff /proc/self/status; cat /proc/timer_list 2>&1 | head -1
+		exec sed 's/^/timer slack /' /proc/self/timerslack_ns`}
 	config.WorkingDir = "/tmp"
 	config.Envs = []*cri.KeyValue{{Key: "GREETING", Value: []byte("good day")}}
 	data := filepath.Join(w.Dir, "data")
@@ -249,7 +250,8 @@ func TestContainerFields(t *testing.T) {
 	}
 	out := w.output(pod, podConfig, config)
 	has(t, out, "/tmp", "[good day]", "1234\n2345\n2345 3456", "from the host", "/volume/x: Read-only file system",
-		"/x: Read-only file system", "wrote", "2000\t3000", "NoNewPrivs:\t1", "Seccomp:\t2", "CapEff:\t0000000000000000")
+		"/x: Read-only file system", "wrote", "2000\t3000", "NoNewPrivs:\t1", "Seccomp:\t2", "CapEff:\t0000000000000000",
+		"timer slack 50000")
 	must(t, w.RemovePod(w.ctx, pod))
 	w.clean()
 }
