@@ -30,15 +30,23 @@ const (
 // Widen gives this process the wide slack: its threads, those that they make
 // from now on, and the processes that these start.
 func Widen() error {
-	threads, err := os.ReadDir("/proc/self/task")
-	if err != nil {
-		return fmt.Errorf("cannot list the threads: %v", err)
-	}
 	value := []byte(strconv.FormatInt(Wide.Nanoseconds(), 10))
-	for _, t := range threads {
-		err := os.WriteFile("/proc/"+t.Name()+"/timerslack_ns", value, 0)
-		if err != nil && !errors.Is(err, os.ErrNotExist) { // it has ended
-			return fmt.Errorf("cannot set the timer slack of a thread: %v", err)
+	known := map[string]bool{}
+	for more := true; more; { // as long as one was made by another that had not been told
+		threads, err := os.ReadDir("/proc/self/task")
+		if err != nil {
+			return fmt.Errorf("cannot list the threads: %v", err)
+		}
+		more = false
+		for _, t := range threads {
+			if known[t.Name()] {
+				continue
+			}
+			err := os.WriteFile("/proc/"+t.Name()+"/timerslack_ns", value, 0)
+			if err != nil && !errors.Is(err, os.ErrNotExist) { // it has ended
+				return fmt.Errorf("cannot set the timer slack of a thread: %v", err)
+			}
+			known[t.Name()], more = true, true
 		}
 	}
 	return nil
