@@ -43,7 +43,7 @@ func Widen() error {
 				continue
 			}
 			err := os.WriteFile("/proc/"+t.Name()+"/timerslack_ns", value, 0)
-			if err != nil && !errors.Is(err, os.ErrNotExist) { // it has ended
+			if ended := errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ESRCH); err != nil && !ended {
 				return fmt.Errorf("cannot set the timer slack of a thread: %v", err)
 			}
 			known[t.Name()], more = true, true
