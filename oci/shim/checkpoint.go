@@ -57,6 +57,9 @@ func (c *container) checkpoint(o *api.Criu, while func() error) (err error) {
 	if state := c.currentState(); state != api.State_RUNNING {
 		return fail(errState, "it is %s", stateName(state))
 	}
+	if err := c.awaitProgram(); err != nil {
+		return err
+	}
 	c.updates.Lock() // a change of limits may thaw a group
 	defer c.updates.Unlock()
 	if n := c.runningExecs(); n > 0 {
@@ -78,6 +81,22 @@ func (c *container) checkpoint(o *api.Criu, while func() error) (err error) {
 		return err
 	}
 	return while()
+}
+
+// initComm is the name of a container's process until it becomes the program:
+// libcontainer's nsexec.c gives it.
+const initComm = "runc:[2:INIT]"
+
+// awaitProgram waits until a container that has just been started executes its
+// program: before, it has files of libcontainer's open that CRIU cannot write.
+func (c *container) awaitProgram() error {
+	for deadline := time.Now().Add(5 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+		comm, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", c.pid))
+		if err != nil || strings.TrimSpace(string(comm)) != initComm {
+			return nil // whether it is still there, CRIU will see
+		}
+	}
+	return fail(errState, "it does not execute its program")
 }
 
 func (c *container) runningExecs() int {
