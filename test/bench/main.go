@@ -31,6 +31,7 @@ import (
 type options struct {
 	families, peers []string
 	quick           bool
+	samples         int   // of each runtime; 0: as many as a family takes
 	steps           []int // numbers of pods at which the cost of many is measured
 	scratch, out    string
 	bin             string // directory of the criruntime that is measured
@@ -65,8 +66,9 @@ func parse(args []string) (options, error) {
 	}
 	set := flag.NewFlagSet("bench", flag.ContinueOnError)
 	set.StringVar(&runs, "run", strings.Join(names, ","), "what to measure, separated by commas:"+about+"\n   ")
-	set.StringVar(&peers, "peers", "containerd,crio", "the runtimes to compare with, separated by commas; empty: none")
+	set.StringVar(&peers, "peers", "containerd,crio", "the runtimes to compare with, separated by commas; NAME=DIR is another build of criruntime; empty: none")
 	set.BoolVar(&o.quick, "quick", false, "fewer and smaller samples: some minutes in all")
+	set.IntVar(&o.samples, "rounds", 0, "how often each runtime has its turn; 0: as often as is usual for a family")
 	set.StringVar(&steps, "pods", "", "numbers of pods for the family density (default 1,10,60,200; with -quick 1,10,40)")
 	set.StringVar(&o.scratch, "dir", "/var/tmp", "where the file system is made that the runtimes keep their files on: a disk, not memory")
 	set.StringVar(&o.out, "out", filepath.Join(harness.Cache(), "bench"), "directory of bench.json and bench.svg")
@@ -84,7 +86,8 @@ func parse(args []string) (options, error) {
 		}
 	}
 	for _, p := range o.peers {
-		if kinds[p] == nil || p == ours {
+		name, build := anotherBuild(p)
+		if (kinds[name] == nil) != (build != "") || name == ours {
 			return o, fmt.Errorf("there is no peer %q", p)
 		}
 	}

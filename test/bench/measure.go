@@ -60,9 +60,12 @@ func (b *bench) interleave(rounds int, sample func(round int, n *node) error) er
 	return errors.Join(slices.Collect(maps.Values(failed))...)
 }
 
-// rounds chooses between a full and a quick run.
+// rounds chooses between a full and a quick run, unless the number is given.
 func (b *bench) rounds(full, quick int) int {
-	if b.quick {
+	switch {
+	case b.samples > 0:
+		return b.samples
+	case b.quick:
 		return quick
 	}
 	return full

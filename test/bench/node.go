@@ -46,26 +46,38 @@ type node struct {
 	images  cri.ImageServiceClient
 }
 
+// anotherBuild splits a peer that is a build of criruntime beside the one that is
+// measured: NAME=DIR.
+func anotherBuild(peer string) (name, dir string) {
+	name, dir, _ = strings.Cut(peer, "=")
+	return name, dir
+}
+
 // addNode configures and starts a runtime.
-func (b *bench) addNode(ctx context.Context, name string) error {
+func (b *bench) addNode(ctx context.Context, peer string) error {
 	number := len(b.nodes)
+	name, bin := anotherBuild(peer)
 	n := &node{
 		name: name, dir: filepath.Join(b.dir, name), registry: b.registry.Host,
 		bridge: fmt.Sprintf("crb%x%c", os.Getpid(), 'a'+number),
 		subnet: fmt.Sprintf("10.%d.%d.0/24", 214, (os.Getpid()+number)%250),
 	}
-	if name == ours {
+	configure := kinds[name]
+	switch {
+	case name == ours:
 		n.bin, n.metrics = b.bin, b.metrics
+	case bin != "":
+		n.bin, configure = bin, criruntime
 	}
 	b.nodes, b.runtimes = append(b.nodes, n), append(b.runtimes, name)
-	if err := n.prepare(); err != nil {
+	if err := n.prepare(configure); err != nil {
 		return err
 	}
 	return n.start(ctx)
 }
 
 // prepare writes the configuration and makes what the daemon will live in.
-func (n *node) prepare() error {
+func (n *node) prepare(configure func(*node) error) error {
 	for _, dir := range []string{"logs", "cni", "run", "root"} {
 		if err := os.MkdirAll(n.path(dir), 0o755); err != nil {
 			return err
@@ -75,7 +87,7 @@ func (n *node) prepare() error {
 	if err := os.WriteFile(n.path("cni/10-bench.conflist"), []byte(conflist), 0o600); err != nil {
 		return err
 	}
-	if err := kinds[n.name](n); err != nil {
+	if err := configure(n); err != nil {
 		return err
 	}
 	var err error
