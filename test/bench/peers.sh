@@ -5,7 +5,7 @@
 # already at the right version is left alone.
 set -eu
 
-cache=$1
+cache=$(realpath -m "$1")
 here=$(cd "$(dirname "$0")" && pwd)
 
 containerd=v2.4.2
