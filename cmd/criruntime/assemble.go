@@ -152,13 +152,22 @@ func (d *parts) openNetwork(context.Context) (err error) {
 		CacheDir:      filepath.Join(d.conf.Root, "cni"),
 		Template:      d.conf.Network.Template,
 		PluginTimeout: d.conf.Network.PluginTimeout,
-		Observe:       d.metrics.plugin,
+		Observe:       d.pluginRan,
 		Log:           logrus.WithField("part", "network"),
 	})
 	if err == nil {
 		d.onClose(d.network.Close)
 	}
 	return err
+}
+
+// pluginRan is told of every run of a CNI plugin. The last of a pod's is not long
+// before its first container, and is known to be the last only afterwards.
+func (d *parts) pluginRan(plugin, command string, took time.Duration, err error) {
+	if command == "ADD" {
+		cgroup.ExpectMigration()
+	}
+	d.metrics.plugin(plugin, command, took, err)
 }
 
 // networkDirs are the directories of CNI configuration of handlers that have their

@@ -74,6 +74,7 @@ func Main(o Options) error {
 		a.log.Warnf("the launcher has gone: %v", err)
 	}
 	ready.Close()
+	debug.SetGCPercent(40) // it is idle nearly always, and never gives its garbage back
 	return a.serve()
 }
 

@@ -9,9 +9,11 @@ import (
 
 // ExpectMigration hastens the move of a process into a group that is about to
 // happen, and waits for nothing. With version 1 the first move after a quiet time
-// waits for an RCU grace period, ten milliseconds and more. Any move starts it, so
-// the caller moves to where it is. What follows within about as much time finds
-// the way free. With version 2 processes are born in their group.
+// waits for an RCU grace period, ten milliseconds and more, and whoever makes a
+// group meanwhile waits as well. Any move starts it, so the caller moves to where
+// it is. What follows within about as much time finds the way free and keeps it
+// so: called that long before the move and again on the way there, nobody waits.
+// With version 2 processes are born in their group.
 func ExpectMigration() {
 	h, err := machine()
 	if err != nil || len(h.v1) == 0 || !migrating.CompareAndSwap(false, true) {
