@@ -20,7 +20,7 @@ const maxFile = 1 << 20
 // buffer. A file that does not exist is not a failure: its content is empty.
 type files struct {
 	dir string
-	fd  int // of dir, nowhere if there is none
+	fd  int // of dir, nowhere if there is none, unix.AT_FDCWD if it is not open
 	buf []byte
 	err error
 	// usage leaves out the details.
@@ -60,8 +60,17 @@ func (f *files) enter(tree, path string) bool {
 	return err == nil
 }
 
+// visit is enter for who reads a file there, or two: the directory is not opened,
+// and whether it is there, the files tell.
+func (f *files) visit(tree, path string) {
+	f.leave()
+	if tree != "" && f.err == nil {
+		f.dir, f.fd = tree+path, unix.AT_FDCWD
+	}
+}
+
 func (f *files) leave() {
-	if f.fd != nowhere {
+	if f.fd >= 0 {
 		unix.Close(f.fd)
 	}
 	f.dir, f.fd = "", nowhere
@@ -101,6 +110,9 @@ const wholeBelow = 2048
 // readInto avoids os.File: with tens of reads for each of a hundred containers
 // its bookkeeping would cost more than the reads.
 func (f *files) readInto(name string) (n int, err error) {
+	if f.fd == unix.AT_FDCWD {
+		name = f.dir + "/" + name
+	}
 	fd, err := ignoringEINTR(func() (int, error) {
 		return unix.Openat(f.fd, name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	})

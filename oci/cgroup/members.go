@@ -30,7 +30,7 @@ func Members(path string) ([]int, error) {
 
 // members adds the processes of a group and of those below it to pids.
 func (f *files) members(dir string, pids []int) []int {
-	f.enter(dir, "")
+	f.visit(dir, "")
 	for line := range bytes.Lines(f.read("cgroup.procs")) {
 		if pid := parseUint(bytes.TrimSpace(line)); pid > 0 { // 0 is a process of another PID namespace
 			pids = append(pids, int(pid))

@@ -47,7 +47,7 @@ func (h *hierarchy) tasks(path string) uint64 {
 	}
 	f := takeFiles()
 	defer f.release()
-	f.enter(tree, path)
+	f.visit(tree, path)
 	return f.value("pids.current")
 }
 

@@ -10,9 +10,8 @@ const clockTick = 1e9 / 100
 // the unified hierarchy that a hybrid machine has beside them.
 // https://docs.kernel.org/admin-guide/cgroup-v1/index.html describes the files.
 func (h *hierarchy) readV1(f *files, path string, s *Stats) {
-	if f.enter(h.v1["cpuacct"], path) {
-		s.CPU = cpuacctV1(f)
-	}
+	f.visit(h.v1["cpuacct"], path)
+	s.CPU = cpuacctV1(f)
 	if !f.usage && s.CPU != nil && f.enter(h.v1["cpu"], path) {
 		throttlingV1(f, s.CPU)
 	}
