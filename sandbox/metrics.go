@@ -62,8 +62,8 @@ func (m *Manager) ListPodMetrics(ctx context.Context) []*PodMetrics {
 }
 
 // sideBySide calls read for the numbers below n, or below what it returns if ctx
-// is done before. The kernel does most of the work, and for two pods at once; a
-// goroutine for each would be woken for less than it costs to wake it.
+// is done before. The kernel does most of the work, and for two pods at once. There is
+// no goroutine for each: a read takes not much longer than to wake one.
 func sideBySide(ctx context.Context, n int, read func(int)) int {
 	var taken atomic.Int64
 	var workers sync.WaitGroup

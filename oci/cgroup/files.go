@@ -20,7 +20,7 @@ const maxFile = 1 << 20
 // buffer. A file that does not exist is not a failure: its content is empty.
 type files struct {
 	dir string
-	fd  int // of dir, nowhere if there is none, unix.AT_FDCWD if it is not open
+	fd  int // of dir, nowhere if there is none, unix.AT_FDCWD after visit
 	buf []byte
 	err error
 	// usage leaves out the details.

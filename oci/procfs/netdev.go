@@ -3,8 +3,6 @@ package procfs
 import (
 	"bytes"
 	"fmt"
-	"io"
-	"os"
 	"strconv"
 
 	"golang.org/x/sys/unix"
@@ -38,17 +36,6 @@ func Interfaces(pid int, netns string) ([]Interface, error) {
 		return nil, fmt.Errorf("cannot read the interfaces of process %d: %w", pid, err)
 	}
 	return interfaces(body), nil
-}
-
-// read is os.ReadFile without asking the poller, which costs as much again.
-func read(path string) ([]byte, error) {
-	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return nil, err
-	}
-	f := os.NewFile(uintptr(fd), path)
-	defer f.Close()
-	return io.ReadAll(f)
 }
 
 // interfaces parses a net/dev file, proc_pid_net(5): after two lines of titles,

@@ -55,7 +55,7 @@ const busyPods = 60
 // grow starts pods until there are so many, some at a time, and runs execs in
 // each.
 func (b *bench) grow(ctx context.Context, n *node, have, want int) error {
-	execs := b.rounds(100, 5)
+	execs := b.amount(100, 5)
 	var g errgroup.Group
 	g.SetLimit(4)
 	for i := have; i < want; i++ {
@@ -99,7 +99,7 @@ func measureMemory(ctx context.Context, b *bench, pods int) error {
 
 // measureIdle follows measureMemory, which asks the runtimes nothing.
 func measureIdle(ctx context.Context, b *bench, pods int) error {
-	span := time.Duration(b.rounds(20, 5)) * time.Second
+	span := time.Duration(b.amount(20, 5)) * time.Second
 	counters := make([]func() (time.Duration, error), len(b.nodes))
 	for i, n := range b.nodes {
 		var err error

@@ -28,7 +28,7 @@ const line = 100
 // is the same program, writing through a pipe into a file.
 func measureLogs(ctx context.Context, b *bench) error {
 	var errs []error
-	mib := b.rounds(512, 64)
+	mib := b.amount(512, 64)
 	for _, writers := range []int{1, 10} {
 		name := fmt.Sprintf("log of %d MiB by %d container", mib, writers)
 		if writers > 1 {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -60,12 +61,15 @@ func (b *bench) interleave(rounds int, sample func(round int, n *node) error) er
 	return errors.Join(slices.Collect(maps.Values(failed))...)
 }
 
-// rounds chooses between a full and a quick run, unless the number is given.
+// rounds is how often each runtime has its turn: as often as the user says, or as
+// is usual.
 func (b *bench) rounds(full, quick int) int {
-	switch {
-	case b.samples > 0:
-		return b.samples
-	case b.quick:
+	return cmp.Or(b.samples, b.amount(full, quick))
+}
+
+// amount chooses between a full and a quick run.
+func (b *bench) amount(full, quick int) int {
+	if b.quick {
 		return quick
 	}
 	return full

@@ -58,16 +58,16 @@ func (b *bench) addNode(ctx context.Context, peer string) error {
 	number := len(b.nodes)
 	name, bin := anotherBuild(peer)
 	n := &node{
-		name: name, dir: filepath.Join(b.dir, name), registry: b.registry.Host,
+		name: name, bin: bin, dir: filepath.Join(b.dir, name), registry: b.registry.Host,
 		bridge: fmt.Sprintf("crb%x%c", os.Getpid(), 'a'+number),
 		subnet: fmt.Sprintf("10.%d.%d.0/24", 214, (os.Getpid()+number)%250),
 	}
-	configure := kinds[name]
-	switch {
-	case name == ours:
+	if name == ours {
 		n.bin, n.metrics = b.bin, b.metrics
-	case bin != "":
-		n.bin, configure = bin, criruntime
+	}
+	configure := kinds[name]
+	if n.bin != "" {
+		configure = criruntime
 	}
 	b.nodes, b.runtimes = append(b.nodes, n), append(b.runtimes, name)
 	if err := n.prepare(configure); err != nil {
