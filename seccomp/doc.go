@@ -13,6 +13,8 @@
 // ranges (compile.go), and compares arguments where a rule asks for it
 // (condition.go).
 //
+// Beside that interface there is List (list.go), which lets one rule stand for many.
+//
 // It never loads a filter: patchbpf of libcontainer does.
 package seccomp
 

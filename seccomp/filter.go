@@ -68,7 +68,7 @@ func (f *ScmpFilter) AddRuleConditional(call ScmpSyscall, action ScmpAction, con
 	if ret == f.defaultReturn {
 		return fmt.Errorf("the rule has the filter's default action: %w", syscall.EACCES)
 	}
-	row, ok := call.row()
+	rows, ok := call.rows()
 	if !ok {
 		return fmt.Errorf("system call %d: %w", call, ErrSyscallDoesNotExist)
 	}
@@ -82,8 +82,10 @@ func (f *ScmpFilter) AddRuleConditional(call ScmpSyscall, action ScmpAction, con
 		}
 		used[c.Argument] = true
 	}
-	for _, a := range f.architectures {
-		a.add(&syscalls[row], ret, conditions)
+	for _, row := range rows {
+		for _, a := range f.architectures {
+			a.add(&syscalls[row], ret, conditions)
+		}
 	}
 	return nil
 }

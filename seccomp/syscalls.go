@@ -45,8 +45,12 @@ var index = sync.OnceValue(func() (i struct {
 	return i
 })
 
-// GetSyscallFromName returns a call's number on the native architecture.
+// GetSyscallFromName returns a call's number on the native architecture. Of a
+// List it is a number for AddRule alone.
 func GetSyscallFromName(name string) (ScmpSyscall, error) {
+	if isList(name) {
+		return listNumber(name)
+	}
 	return GetSyscallFromNameByArch(name, ArchNative)
 }
 
@@ -54,6 +58,9 @@ func GetSyscallFromName(name string) (ScmpSyscall, error) {
 // libseccomp it is negative for a part of socketcall or ipc even if the call
 // exists on its own too.
 func GetSyscallFromNameByArch(name string, arch ScmpArch) (ScmpSyscall, error) {
+	if isList(name) {
+		return lastOf(name, arch)
+	}
 	a, err := arch.known()
 	if err != nil {
 		return 0, err
@@ -69,11 +76,14 @@ func GetSyscallFromNameByArch(name string, arch ScmpArch) (ScmpSyscall, error) {
 	return ScmpSyscall(number), nil
 }
 
-// row finds the call that AddRule means.
-func (s ScmpSyscall) row() (int, bool) {
+// rows finds the call that AddRule means, or those of a list.
+func (s ScmpSyscall) rows() ([]int, bool) {
 	if i := pseudo - int(s); i >= 0 && i < len(syscalls) {
-		return i, true
+		return []int{i}, true
+	}
+	if rows, ok := s.listed(); ok {
+		return rows, true
 	}
 	row, ok := index().byNumber[int32(s)]
-	return row, ok
+	return []int{row}, ok
 }

@@ -24,6 +24,28 @@ func Config(id, bundle string) (*configs.Config, error) {
 // StateDir is where libcontainer keeps the state of a bundle's container.
 func StateDir(bundle string) string { return filepath.Join(bundle, stateDir) }
 
+// linuxSpec is the part of a specification that there is for Linux. To decode one,
+// encoding/json first prepares for all that it may hold, and a shim decodes little
+// else: Windows, Solaris and the others were half of that.
+type linuxSpec struct {
+	Version     string            `json:"ociVersion"`
+	Process     *specs.Process    `json:"process"`
+	Root        *specs.Root       `json:"root"`
+	Hostname    string            `json:"hostname"`
+	Domainname  string            `json:"domainname"`
+	Mounts      []specs.Mount     `json:"mounts"`
+	Hooks       *specs.Hooks      `json:"hooks"`
+	Annotations map[string]string `json:"annotations"`
+	Linux       *specs.Linux      `json:"linux"`
+}
+
+func (l *linuxSpec) spec() *specs.Spec {
+	return &specs.Spec{
+		Version: l.Version, Process: l.Process, Root: l.Root, Hostname: l.Hostname, Domainname: l.Domainname,
+		Mounts: l.Mounts, Hooks: l.Hooks, Annotations: l.Annotations, Linux: l.Linux,
+	}
+}
+
 // loadSpec reads the bundle's config.json and makes its paths absolute, since
 // libcontainer takes relative ones to be below the working directory, which
 // belongs to the whole pod.
@@ -32,10 +54,11 @@ func loadSpec(bundle string) (*specs.Spec, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot read the container's configuration: %w", err)
 	}
-	var spec specs.Spec
-	if err := json.Unmarshal(b, &spec); err != nil {
+	var l linuxSpec
+	if err := json.Unmarshal(b, &l); err != nil {
 		return nil, fmt.Errorf("cannot parse %s: %v", filepath.Join(bundle, "config.json"), err)
 	}
+	spec := l.spec()
 	if spec.Root == nil || spec.Linux == nil {
 		return nil, fmt.Errorf("the configuration in %s has no root or no linux section", bundle)
 	}
@@ -45,7 +68,7 @@ func loadSpec(bundle string) (*specs.Spec, error) {
 			m.Source = absolute(bundle, m.Source)
 		}
 	}
-	return &spec, nil
+	return spec, nil
 }
 
 func isBind(m *specs.Mount) bool {
@@ -71,6 +94,7 @@ func newConfig(id, bundle string, spec *specs.Spec, oomScoreAdj int) (*configs.C
 	if err != nil {
 		return nil, fmt.Errorf("the container's configuration is not usable: %v", err)
 	}
+	joinRules(config.Seccomp)
 	// The conversion appends a label with the working directory; hooks get it
 	// as the bundle.
 	config.Labels[len(config.Labels)-1] = "bundle=" + bundle

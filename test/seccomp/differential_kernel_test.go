@@ -165,10 +165,45 @@ func TestRuntimeDefault(t *testing.T) {
 				t.Fatalf("%d rules for %v are not the default profile", len(p.rules), p.architectures)
 			}
 			compare(t, p, r, libseccomps(t, p))
+			sameAsList(t, p)
 			if name == "none" || name == "all" {
 				compare(t, p, r, p.definition())
 			}
 		})
+	}
+}
+
+// sameAsList fails if the rules for a list of calls are not those for each of them.
+func sameAsList(t *testing.T, p profile) {
+	t.Helper()
+	want, err := p.ours()
+	if err != nil {
+		t.Fatal(err)
+	}
+	joined := p
+	joined.rules = nil
+	for begin := 0; begin < len(p.rules); {
+		first := p.rules[begin]
+		names := []string{"no_such_call"} // which is left out
+		end := begin
+		for end < len(p.rules) && len(p.rules[end].conditions) == 0 && p.rules[end].action == first.action {
+			names = append(names, p.rules[end].name)
+			end++
+		}
+		if end == begin {
+			joined.rules = append(joined.rules, first)
+			begin++
+			continue
+		}
+		joined.rules = append(joined.rules, rule{libseccomp.List(names), first.action, nil})
+		begin = end
+	}
+	if len(joined.rules) > len(p.rules)/4 {
+		t.Errorf("%d rules with lists in the place of %d", len(joined.rules), len(p.rules))
+	}
+	got, err := joined.ours()
+	if err != nil || !slices.Equal(got, want) {
+		t.Errorf("a list makes another program: %d instructions in the place of %d, err %v", len(got), len(want), err)
 	}
 }
 

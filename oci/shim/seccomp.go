@@ -1,0 +1,36 @@
+package shim
+
+import (
+	"github.com/opencontainers/runc/libcontainer/configs"
+	"github.com/seccomp/libseccomp-golang"
+)
+
+// joinRules makes one rule of neighbours that differ in nothing but their call and
+// look at no argument. The default profile has some 350 of these, each an object
+// in the configuration that libcontainer writes to its state and sends to every
+// init and exec: 20 KB of 28.
+func joinRules(s *configs.Seccomp) {
+	if s == nil {
+		return
+	}
+	var joined []*configs.Syscall
+	for begin := 0; begin < len(s.Syscalls); {
+		first := s.Syscalls[begin]
+		names := []string{first.Name}
+		end := begin + 1
+		for end < len(s.Syscalls) && alike(first, s.Syscalls[end]) {
+			names = append(names, s.Syscalls[end].Name)
+			end++
+		}
+		rule := *first
+		rule.Name = seccomp.List(names)
+		joined = append(joined, &rule)
+		begin = end
+	}
+	s.Syscalls = joined
+}
+
+func alike(a, b *configs.Syscall) bool {
+	return len(a.Args)+len(b.Args) == 0 && a.Action == b.Action &&
+		(a.ErrnoRet == b.ErrnoRet || a.ErrnoRet != nil && b.ErrnoRet != nil && *a.ErrnoRet == *b.ErrnoRet)
+}
