@@ -58,13 +58,14 @@ func (t *tidier) used() {
 }
 
 // woke arranges the rest after one from which nobody's request has woken the shim,
-// as far as is known. Each such rest is twice as far away as the one before, up to
-// an hour.
+// as far as is known: a daemon that has been started again, or output. The first
+// such rest is as soon as one after work, since a new daemon wakes all shims at
+// once; each further one is twice as far away as the one before, 512 times at most.
 func (t *tidier) woke(naps int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.naps = naps
-	t.after(later * t.delay << min(naps-1, 6))
+	t.after(t.delay << min(naps-1, 9))
 }
 
 // nap counts a rest that begins.
