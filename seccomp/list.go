@@ -5,11 +5,11 @@ import (
 	"sync"
 )
 
-// listSeparator makes one name of many. libcontainer hands every init and every
+// ListSeparator makes one name of many. libcontainer hands every init and every
 // exec its profile as JSON, an object for each call with the rest of its rule, and
 // to read them takes longer than to compile them. One rule for a list of calls is
 // the same rules in the same order.
-const listSeparator = ","
+const ListSeparator = ","
 
 // firstList is the number of the first list, below those of missing calls.
 const firstList = 2 * pseudo
@@ -21,13 +21,13 @@ var lists struct {
 	rows    [][]int
 }
 
-// List is a name for all the calls of these names: AddRule adds a rule for each
-// of them. As with a single name, it is for the caller to leave out what does not
-// exist; of a list that is done here, and one of which nothing exists does not
-// exist. Its number on an architecture is that of the last of its calls there.
-func List(names []string) string { return strings.Join(names, listSeparator) }
+// List is a name for all the calls of these names, in none of which ListSeparator
+// may be: AddRule adds a rule for each of them. What does not exist is left out of
+// it, and one of which nothing exists does not exist. Its number on an architecture
+// is that of the last of its calls there.
+func List(names []string) string { return strings.Join(names, ListSeparator) }
 
-func isList(name string) bool { return strings.Contains(name, listSeparator) }
+func isList(name string) bool { return strings.Contains(name, ListSeparator) }
 
 // listNumber returns a number for AddRule, for a list always the same.
 func listNumber(list string) (ScmpSyscall, error) {
@@ -37,7 +37,7 @@ func listNumber(list string) (ScmpSyscall, error) {
 		return number, nil
 	}
 	var rows []int
-	for name := range strings.SplitSeq(list, listSeparator) {
+	for name := range strings.SplitSeq(list, ListSeparator) {
 		if row, ok := index().byName[name]; ok {
 			rows = append(rows, row)
 		}
@@ -57,7 +57,7 @@ func listNumber(list string) (ScmpSyscall, error) {
 // lastOf returns the largest number that a call of the list has.
 func lastOf(list string, arch ScmpArch) (last ScmpSyscall, err error) {
 	err = ErrSyscallDoesNotExist
-	for name := range strings.SplitSeq(list, listSeparator) {
+	for name := range strings.SplitSeq(list, ListSeparator) {
 		if number, e := GetSyscallFromNameByArch(name, arch); e == nil && (err != nil || number > last) {
 			last, err = number, nil
 		}

@@ -1,6 +1,9 @@
 package shim
 
 import (
+	"slices"
+	"strings"
+
 	"github.com/opencontainers/runc/libcontainer/configs"
 	"github.com/seccomp/libseccomp-golang"
 )
@@ -13,13 +16,16 @@ func joinRules(s *configs.Seccomp) {
 	if s == nil {
 		return
 	}
+	rules := slices.DeleteFunc(s.Syscalls, func(r *configs.Syscall) bool {
+		return strings.Contains(r.Name, seccomp.ListSeparator) // no call's name, which libcontainer would pass over
+	})
 	var joined []*configs.Syscall
-	for begin := 0; begin < len(s.Syscalls); {
-		first := s.Syscalls[begin]
+	for begin := 0; begin < len(rules); {
+		first := rules[begin]
 		names := []string{first.Name}
 		end := begin + 1
-		for end < len(s.Syscalls) && alike(first, s.Syscalls[end]) {
-			names = append(names, s.Syscalls[end].Name)
+		for end < len(rules) && alike(first, rules[end]) {
+			names = append(names, rules[end].Name)
 			end++
 		}
 		rule := *first
@@ -30,7 +36,10 @@ func joinRules(s *configs.Seccomp) {
 	s.Syscalls = joined
 }
 
+// alike leaves alone what libcontainer refuses by its name: none, and some calls
+// that are to notify.
 func alike(a, b *configs.Syscall) bool {
-	return len(a.Args)+len(b.Args) == 0 && a.Action == b.Action &&
+	return a.Name != "" && b.Name != "" && a.Action != configs.Notify &&
+		len(a.Args)+len(b.Args) == 0 && a.Action == b.Action &&
 		(a.ErrnoRet == b.ErrnoRet || a.ErrnoRet != nil && b.ErrnoRet != nil && *a.ErrnoRet == *b.ErrnoRet)
 }

@@ -28,6 +28,18 @@ func TestJoinRules(t *testing.T) {
 			[]*configs.Syscall{rule("read", configs.Allow, nil), rule("clone", configs.Allow, nil, arg), rule("personality", configs.Allow, nil, arg)},
 			[]*configs.Syscall{rule("read", configs.Allow, nil), rule("clone", configs.Allow, nil, arg), rule("personality", configs.Allow, nil, arg)},
 		},
+		"what would be a list": { // of a profile, for which that is no call
+			[]*configs.Syscall{rule("read,write", configs.Allow, nil), rule("close", configs.Allow, nil), rule("mount,umount2", configs.Allow, nil)},
+			[]*configs.Syscall{rule("close", configs.Allow, nil)},
+		},
+		"notifications": { // libcontainer looks for write among them
+			[]*configs.Syscall{rule("read", configs.Notify, nil), rule("write", configs.Notify, nil)},
+			[]*configs.Syscall{rule("read", configs.Notify, nil), rule("write", configs.Notify, nil)},
+		},
+		"an empty name": {
+			[]*configs.Syscall{rule("read", configs.Allow, nil), rule("", configs.Allow, nil), rule("close", configs.Allow, nil)},
+			[]*configs.Syscall{rule("read", configs.Allow, nil), rule("", configs.Allow, nil), rule("close", configs.Allow, nil)},
+		},
 		"errnos": {
 			[]*configs.Syscall{rule("a", configs.Errno, &eperm), rule("b", configs.Errno, &again), rule("c", configs.Errno, &enosys), rule("d", configs.Errno, nil)},
 			[]*configs.Syscall{rule("a,b", configs.Errno, &eperm), rule("c", configs.Errno, &enosys), rule("d", configs.Errno, nil)},
