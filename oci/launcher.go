@@ -213,7 +213,7 @@ func (l *Launcher) Clear(context.Context, ShimOptions) error { return nil }
 // shimEnv keeps a Go process small that is idle nearly always. A limit of memory
 // does so and not GOGC: what a creation leaves behind, the shim gives back when
 // it rests. GOMAXPROCS is handed on to container processes until their exec by
-// libcontainer.
+// libcontainer; a shim of several containers raises its own.
 var shimEnv = []string{
 	"GOMAXPROCS=1",
 	"MALLOC_ARENA_MAX=1",

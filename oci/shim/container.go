@@ -89,6 +89,7 @@ func (s *Shim) register(c *container) error {
 		return fail(errExists, "it exists already")
 	}
 	s.containers[c.id] = c
+	s.spread()
 	return nil
 }
 
@@ -96,6 +97,7 @@ func (s *Shim) unregister(c *container) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.containers, c.id)
+	s.spread()
 }
 
 // container finds a container that has been created.

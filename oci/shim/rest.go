@@ -240,6 +240,7 @@ func (s *Shim) resume(n *notes) error {
 			return fmt.Errorf("cannot resume container %s: %v", n.Containers[i].ID, err)
 		}
 	}
+	s.spread()
 	return nil
 }
 
