@@ -62,7 +62,7 @@ func TestShimLinksLittle(t *testing.T) {
 			}
 		}
 		if own, ok := strings.CutPrefix(path, "github.com/criruntime/criruntime/"); ok &&
-			!strings.HasPrefix(own, "oci/shim") && own != "oci/pidfd" && own != "oci/affinity" && own != "cmd/criruntime-shim" {
+			!strings.HasPrefix(own, "oci/shim") && own != "oci/pidfd" && own != "oci/affinity" && own != "oci/thread" && own != "cmd/criruntime-shim" {
 			t.Errorf("the shim links %s", path)
 		}
 	}

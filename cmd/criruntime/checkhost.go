@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 
@@ -13,6 +12,7 @@ import (
 	"github.com/criruntime/criruntime/conf"
 	"github.com/criruntime/criruntime/oci/cgroup"
 	"github.com/criruntime/criruntime/oci/host"
+	"github.com/criruntime/criruntime/oci/thread"
 )
 
 // neededCapabilities are those without which the daemon cannot do its work.
@@ -148,12 +148,7 @@ func tryOverlay(dir string) error {
 			return err
 		}
 	}
-	done := make(chan error)
-	go func() {
-		runtime.LockOSThread() // never unlocked: the thread ends, and its mounts
-		done <- mountOverlay(scratch)
-	}()
-	return <-done
+	return thread.Run(func() error { return mountOverlay(scratch) }) // what it mounts ends with the thread
 }
 
 func mountOverlay(scratch string) error {

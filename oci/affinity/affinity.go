@@ -4,11 +4,12 @@ package affinity
 
 import (
 	"fmt"
-	"runtime"
 	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/criruntime/criruntime/oci/thread"
 )
 
 // Parse reads a list of processors such as "0-3,8", as in a cgroup's cpuset.cpus. It
@@ -47,16 +48,10 @@ func All() *unix.CPUSet {
 // that they start. On an error of its own, as where there is none of the processors,
 // it does not call it.
 func On(cpus *unix.CPUSet, start func() error) error {
-	result := make(chan error)
-	go func() {
-		runtime.LockOSThread() // for ever: the thread ends with the function
-		err := unix.SchedSetaffinity(0, cpus)
-		if err != nil {
-			err = fmt.Errorf("cannot choose the processors: %w", err)
-		} else {
-			err = start()
+	return thread.Run(func() error {
+		if err := unix.SchedSetaffinity(0, cpus); err != nil {
+			return fmt.Errorf("cannot choose the processors: %w", err)
 		}
-		result <- err
-	}()
-	return <-result
+		return start()
+	})
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/criruntime/criruntime/oci/namespace"
 	"github.com/criruntime/criruntime/oci/spec"
+	"github.com/criruntime/criruntime/oci/thread"
 )
 
 // probeUserNamespaces makes a user namespace, and in dir an overlay on a
@@ -17,7 +18,7 @@ import (
 func probeUserNamespaces(dir string) (namespaces, overlay spec.Support) {
 	// The thread gets a mount namespace of its own; all that was mounted in it
 	// goes when the thread dies.
-	_ = namespace.OnThread(func() error {
+	_ = thread.Run(func() error {
 		namespaces, overlay = probeOnThread(dir)
 		return nil
 	})

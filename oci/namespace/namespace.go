@@ -11,12 +11,12 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"runtime"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
 	"github.com/criruntime/criruntime/oci/spec"
+	"github.com/criruntime/criruntime/oci/thread"
 )
 
 // Options say what to make.
@@ -59,7 +59,7 @@ func Create(o Options) error {
 	if err != nil {
 		return err
 	}
-	return OnThread(func() error { return create(&o, sysctls) })
+	return thread.Run(func() error { return create(&o, sysctls) })
 }
 
 // create runs on a thread that dies afterwards.
@@ -189,33 +189,10 @@ func Do(path string, fn func() error) error {
 		return fmt.Errorf("cannot enter network namespace: %w", err)
 	}
 	defer f.Close()
-	return OnThread(func() error {
+	return thread.Run(func() error {
 		if err := unix.Setns(int(f.Fd()), unix.CLONE_NEWNET); err != nil {
 			return fmt.Errorf("cannot enter network namespace %s: %w", path, err)
 		}
 		return fn()
 	})
-}
-
-// errExited is what a function on a thread of its own left behind when it
-// called runtime.Goexit.
-var errExited = errors.New("the function ended its goroutine")
-
-// OnThread runs fn on a thread that dies afterwards, so that whatever fn did to
-// the thread harms nobody, and waits for it. That thread is never the process's
-// first one: the Go runtime cannot end it, and /proc/self shows its namespaces.
-func OnThread(fn func() error) error {
-	done := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread()
-		if unix.Gettid() == unix.Getpid() {
-			defer runtime.UnlockOSThread()
-			done <- OnThread(fn) // while this goroutine holds the first thread
-			return
-		}
-		err := errExited
-		defer func() { done <- err }()
-		err = fn()
-	}()
-	return <-done
 }

@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -17,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/criruntime/criruntime/oci/spec"
+	"github.com/criruntime/criruntime/oci/thread"
 	"github.com/criruntime/criruntime/test/harness"
 )
 
@@ -74,7 +74,7 @@ func options(t *testing.T) Options {
 // in runs fn on a thread in all of o's namespaces.
 func in(t *testing.T, o Options, fn func() error) {
 	t.Helper()
-	err := OnThread(func() error {
+	err := thread.Run(func() error {
 		for _, k := range kinds {
 			if k.path(&o) == "" {
 				continue
@@ -271,26 +271,6 @@ func TestDo(t *testing.T) {
 	}
 	if err := Do("/proc/self/ns/uts", func() error { return nil }); err == nil {
 		t.Error("a UTS namespace passes for one of a network")
-	}
-	if err := Do(o.Net, func() error { runtime.Goexit(); return nil }); err != errExited {
-		t.Errorf("after Goexit: %v", err)
-	}
-}
-
-// TestFirstThread keeps every other thread busy so that work must begin on the
-// first one, which has to stay as it is.
-func TestFirstThread(t *testing.T) {
-	unchanged(t)
-	for range 50 {
-		err := OnThread(func() error {
-			if unix.Gettid() == unix.Getpid() {
-				return errors.New("on the first thread")
-			}
-			return unix.Unshare(unix.CLONE_NEWUTS)
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
 	}
 }
 

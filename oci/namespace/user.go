@@ -16,7 +16,7 @@ import (
 // other kinds in flags (CLONE_NEW...) that it owns. They last while fn runs:
 // fn gets the /proc directory of a process in them, and pins or opens what it
 // wants to keep. The process never executes an instruction. The caller is on a
-// thread of its own (OnThread).
+// thread of its own (thread.Run).
 //
 // A thread of a process with several cannot enter a user namespace, hence the
 // process; it is this program, stopped by ptrace(2).

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/criruntime/criruntime/oci/spec"
+	"github.com/criruntime/criruntime/oci/thread"
 )
 
 func userOptions(t *testing.T) Options {
@@ -96,7 +97,7 @@ func TestUserNamespaceOwnsTheOthers(t *testing.T) {
 // TestUserNamespaceMapsAndAllowsGroups looks at the namespace from its process.
 func TestUserNamespaceMapsAndAllowsGroups(t *testing.T) {
 	o := userOptions(t)
-	err := OnThread(func() error {
+	err := thread.Run(func() error {
 		return WithUser(o.UIDs, o.GIDs, 0, func(proc string) error {
 			for file, want := range map[string]string{
 				"uid_map": "0 100000 65536", "gid_map": "0 300000 65536", "setgroups": "allow",

@@ -10,7 +10,7 @@ import (
 	"github.com/opencontainers/runc/libcontainer/configs"
 	"golang.org/x/sys/unix"
 
-	"github.com/criruntime/criruntime/oci/namespace"
+	"github.com/criruntime/criruntime/oci/thread"
 )
 
 // shared are the namespaces of the pod that CRIU takes for the container's own: a
@@ -79,7 +79,7 @@ func within(pinned string, flag int, fn func() error) error {
 		return err
 	}
 	defer f.Close()
-	return namespace.OnThread(func() error {
+	return thread.Run(func() error {
 		if err := unix.Setns(int(f.Fd()), flag); err != nil {
 			return fmt.Errorf("cannot enter the namespace %s: %v", pinned, err)
 		}
