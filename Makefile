@@ -16,7 +16,7 @@ SHIM       ?= bin/criruntime-shim
 CHECKPOINT ?= bin/criruntime-checkpoint
 BUILD_SHIM := CGO_ENABLED=1 $(GO) build -buildvcs=false -trimpath -tags seccomp,netgo,osusergo \
 	-gcflags=google.golang.org/protobuf/...=-l -gcflags=github.com/vishvananda/netlink/...=-l \
-	-gcflags=github.com/cilium/ebpf/...=-l -ldflags '-s -w -funcalign=16 -extldflags -static'
+	-gcflags=github.com/cilium/ebpf/...=-l -gcflags=github.com/godbus/dbus/...=-l -ldflags '-s -w -funcalign=16 -extldflags -static'
 
 export PATH := $(dir $(GO)):$(PATH):/usr/sbin:/sbin
 export CRIRUNTIME_CACHE := $(CACHE)

@@ -87,7 +87,7 @@ func makeRootfs(dir string) error {
 		}
 	}
 	for _, applet := range []string{"sh", "cat", "sleep", "echo", "true", "false", "id", "stty", "ps", "kill",
-		"setsid", "dd", "tail", "seq", "env", "pwd", "head", "wc", "date", "rm", "ls", "tty", "yes", "nohup", "mkfifo", "sort"} {
+		"setsid", "dd", "tail", "seq", "env", "pwd", "head", "wc", "date", "rm", "ls", "tty", "yes", "nohup", "mkfifo", "sort", "grep", "sed", "mkdir", "rmdir"} {
 		if err := os.Link(filepath.Join(dir, "bin/busybox"), filepath.Join(dir, "bin", applet)); err != nil {
 			return err
 		}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/criruntime/criruntime/oci/pidfd"
 	"github.com/criruntime/criruntime/oci/shim/api"
+	"github.com/criruntime/criruntime/oci/shim/cgroupv1"
 )
 
 // stateDir is the directory in the bundle that holds libcontainer's state.
@@ -133,6 +134,7 @@ func (c *container) create(r *api.CreateRequest, watch *stopwatch) (err error) {
 	if r.Restore != nil {
 		return c.createUnrestored(r.Restore)
 	}
+	cgroupv1.TakeOver(config)
 	root := filepath.Join(c.bundle, stateDir)
 	defer func() {
 		if err != nil {

@@ -98,6 +98,19 @@ func again(o Options) error {
 	return s.serve()
 }
 
+// formatter keeps what libcontainer says of package cgroupv1's hook out of the log: it
+// warns that a function cannot be sent to the container's init, which has no use for
+// it, whenever it sends a configuration.
+type formatter struct{ logrus.TextFormatter }
+
+// Format is part of logrus.Formatter.
+func (f *formatter) Format(e *logrus.Entry) ([]byte, error) {
+	if e.Message == "cannot serialize hook of type configs.FuncHook, skipping" {
+		return nil, nil
+	}
+	return f.TextFormatter.Format(e)
+}
+
 func takeUp(o Options, log *logrus.Logger) (*Shim, error) {
 	n, err := readNotes(o.Notes)
 	if err != nil {
@@ -194,7 +207,9 @@ func setUpProcess() (*logrus.Logger, error) {
 	// libcontainer logs to the standard logger, so this one serves for all.
 	log := logrus.StandardLogger()
 	log.SetOutput(f)
-	log.SetFormatter(&logrus.TextFormatter{FullTimestamp: true, DisableColors: true, TimestampFormat: time.RFC3339Nano})
+	log.SetFormatter(&formatter{logrus.TextFormatter{
+		FullTimestamp: true, DisableColors: true, TimestampFormat: time.RFC3339Nano,
+	}})
 	return log, nil
 }
 
