@@ -25,6 +25,9 @@ func sysMounts(sys, access string) option {
 // TestCgroupMounts compares what the shim mounts of cgroup v1 with what libcontainer
 // does, to which the shim leaves it where /sys is no sysfs.
 func TestCgroupMounts(t *testing.T) {
+	if isV2() {
+		t.Skip("with cgroup v2 alone there is one mount, which is libcontainer's")
+	}
 	for _, access := range []string{"ro", "rw"} {
 		p := newPod(t)
 		ours := p.cgroupView(sysMounts("sysfs", access))
@@ -44,8 +47,8 @@ func (p *pod) cgroupView(o option) string {
 	p.Helper()
 	k := p.run(o, script(`cd /sys/fs/cgroup && grep ' /sys/fs/cgroup' /proc/self/mountinfo | sed 's/^[0-9]* [0-9]* //' | sort
 ls -l | sed 's/ [A-Z][a-z][a-z] .*:[0-9][0-9]//'
-for f in */memory.limit_in_bytes */pids.max */cpu.shares memory.max; do [ -e $f ] && echo "$f: $(cat $f)"; done
-for d in . *; do [ -d $d ] && echo "$d: $(head -n 1 $d/cgroup.procs)" && mkdir $d/x && echo made && rmdir $d/x; done 2>&1
+for f in */memory.limit_in_bytes */pids.max */cpu.shares; do echo "$f: $(cat $f)"; done
+for d in . *; do echo "$d: $(head -n 1 $d/cgroup.procs)" && mkdir $d/x && echo made && rmdir $d/x; done 2>&1
 echo end; exec sleep 1000`))
 	eventually(p, "the view", func() bool { return strings.Contains(k.log(p), "F end\n") })
 	view := strings.ReplaceAll(k.log(p), k.create.ID, "ID")
