@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -271,6 +272,9 @@ func TestDo(t *testing.T) {
 	}
 	if err := Do("/proc/self/ns/uts", func() error { return nil }); err == nil {
 		t.Error("a UTS namespace passes for one of a network")
+	}
+	if err := Do(o.Net, func() error { runtime.Goexit(); return nil }); err == nil {
+		t.Error("no error after Goexit")
 	}
 }
 
