@@ -133,18 +133,21 @@ type failing struct{ err error }
 
 func (f failing) Read([]byte) (int, error) { return 0, f.err }
 
-// slow is a source that stands still after the first bytes until it is closed.
-func slow(t *testing.T, blob []byte) (io.Reader, *io.PipeWriter) {
+// startSlow is start with a source that stands still after the first half of blob,
+// until more is written to it or it is closed. That is done at the latest before
+// the program is closed, which waits for a Read of its source.
+func startSlow(t *testing.T, ctx context.Context, blob []byte) (*process, *io.PipeWriter) {
+	t.Helper()
 	r, w := io.Pipe()
 	go func() { _, _ = w.Write(blob[:len(blob)/2]) }()
+	p := start(t, ctx, r)
 	t.Cleanup(func() { _ = w.Close() })
-	return r, w
+	return p, w
 }
 
 func TestIgzipThatIsKilled(t *testing.T) {
 	blob, _ := packed(t, 4<<20)
-	r, w := slow(t, blob)
-	p := start(t, t.Context(), r)
+	p, w := startSlow(t, t.Context(), blob)
 	if _, err := p.Read(make([]byte, 1)); err != nil {
 		t.Fatal(err)
 	}
@@ -160,10 +163,9 @@ func TestIgzipThatIsKilled(t *testing.T) {
 // The end of the context ends a Read, and the program.
 func TestIgzipThatIsCancelled(t *testing.T) {
 	blob, _ := packed(t, 4<<20)
-	r, w := slow(t, blob)
 	why := errors.New("nobody wants it any more")
 	ctx, cancel := context.WithCancelCause(t.Context())
-	p := start(t, ctx, r)
+	p, w := startSlow(t, ctx, blob)
 	time.AfterFunc(50*time.Millisecond, func() {
 		cancel(why)
 		_ = w.CloseWithError(io.ErrClosedPipe)
@@ -191,8 +193,7 @@ func TestIgzipThatIsClosed(t *testing.T) {
 // The program, which reads what strangers send, is nobody.
 func TestIgzipHasNoPrivileges(t *testing.T) {
 	blob, _ := packed(t, 4<<20)
-	r, _ := slow(t, blob)
-	p := start(t, t.Context(), r)
+	p, _ := startSlow(t, t.Context(), blob)
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
 	if err != nil {
 		t.Fatal(err)
