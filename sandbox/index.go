@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/criruntime/criruntime/oci/spec"
 )
@@ -16,7 +17,12 @@ type index struct {
 	pods       map[string]*pod
 	names      map[string]*pod
 	containers map[string]*container
+
+	revision atomic.Uint64
 }
+
+// changed says that a pod, or a record, is another now.
+func (x *index) changed() { x.revision.Add(1) }
 
 // podName is what makes a pod the same pod in a retry.
 func podName(p *spec.Pod) string {
@@ -31,6 +37,7 @@ func (x *index) addPod(p *pod) {
 	}
 	x.pods[p.id] = p
 	x.names[podName(p.Load().Config)] = p
+	x.changed()
 }
 
 func (x *index) removePod(p *pod) {
@@ -40,6 +47,7 @@ func (x *index) removePod(p *pod) {
 	if name := podName(p.Load().Config); x.names[name] == p {
 		delete(x.names, name)
 	}
+	x.changed()
 }
 
 func (x *index) addContainer(c *container) {

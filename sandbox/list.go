@@ -20,6 +20,11 @@ func (m *Manager) Pod(id string) (*PodStatus, error) {
 	return p.status(), nil
 }
 
+// Revision is another number after each change of what Pods and Containers answer,
+// before the call that makes the change returns. Who reads it, and then asks, has an
+// answer that is no older.
+func (m *Manager) Revision() uint64 { return m.index.revision.Load() }
+
 // Pods are the pods that the filter selects, newest first.
 func (m *Manager) Pods(f PodFilter) []*PodStatus {
 	var found []*PodStatus

@@ -93,6 +93,7 @@ func (m *Manager) cgroupShared(path, but string) (owned, shared bool) {
 // holdPod makes the in-memory pod of a record and indexes it.
 func (m *Manager) holdPod(r *store.Pod) *pod {
 	host.ReserveLabels(r.Load().Labels)
+	r.OnChange(m.index.changed)
 	p := &pod{Pod: r, id: r.Load().ID, m: m, gate: newGate()}
 	m.index.addPod(p)
 	return p

@@ -24,7 +24,7 @@ func (c *crowd) ListContainerStats(context.Context, sandbox.ContainerFilter) []*
 }
 
 func newCrowd(n int) *crowd {
-	c := &crowd{fakeDomain: &fakeDomain{}}
+	c := &crowd{fakeDomain: &fakeDomain{settled: true}}
 	for i := range n {
 		status, stats := fakeContainer(), c.containerStats()
 		status.ID = fmt.Sprintf("%064d", i)

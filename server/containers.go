@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/criruntime/criruntime/image"
@@ -140,13 +141,21 @@ func (s *runtimeService) listContainers(f *runtimeapi.ContainerFilter) ([]*runti
 	if err != nil {
 		return nil, err
 	}
-	containers := s.Pods.Containers(filter)
+	build := func() []*runtimeapi.Container { return s.containerItems(filter) }
+	if proto.Size(f) == 0 {
+		return s.allContainers.items(s.Pods.Revision(), build), nil
+	}
+	return build(), nil
+}
+
+func (s *runtimeService) containerItems(f sandbox.ContainerFilter) []*runtimeapi.Container {
+	containers := s.Pods.Containers(f)
 	items := make([]*runtimeapi.Container, len(containers))
 	for i, c := range containers {
 		key := containerKey{c.ID, c.ImageID, c.State, c.CreatedAt.UnixNano()}
 		items[i] = s.containers.item(c.Config, key, func() *runtimeapi.Container { return cri.ContainerItem(c) })
 	}
-	return items, nil
+	return items
 }
 
 func (s *runtimeService) UpdateContainerResources(ctx context.Context, req *runtimeapi.UpdateContainerResourcesRequest) (*runtimeapi.UpdateContainerResourcesResponse, error) {

@@ -28,6 +28,9 @@ type Pods interface {
 	// Pod and Container accept a unique prefix of an id.
 	Pod(id string) (*sandbox.PodStatus, error)
 	Pods(f sandbox.PodFilter) []*sandbox.PodStatus
+	// Revision is another number after each change of what Pods and Containers
+	// answer, before the call that makes the change returns.
+	Revision() uint64
 	// UpdatePod changes the limits of the pod's cgroup; nil, and zero fields,
 	// leave what there is.
 	UpdatePod(ctx context.Context, id string, overhead, resources *spec.Resources) error

@@ -16,6 +16,7 @@ import (
 // again.
 func TestListsFollowChanges(t *testing.T) {
 	c := newCrowd(2)
+	c.settled = false
 	s := &runtimeService{Options: Options{Pods: c}}
 	list := func() []*runtimeapi.Container {
 		t.Helper()

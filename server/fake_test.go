@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
@@ -39,6 +40,8 @@ type fakeDomain struct {
 	events         chan sandbox.Event
 	session        func(ctx context.Context, s sandbox.Session) (int32, error)
 	age            time.Duration // of the figures
+	settled        bool          // nothing changes; otherwise all the time
+	revision       atomic.Uint64
 	forward        func(ctx context.Context, port int32, stream io.ReadWriteCloser) error
 
 	mu    sync.Mutex
@@ -175,6 +178,13 @@ func (f *fakeDomain) Pod(id string) (*sandbox.PodStatus, error) {
 func (f *fakeDomain) Pods(filter sandbox.PodFilter) []*sandbox.PodStatus {
 	_ = f.call("Pods", filter)
 	return []*sandbox.PodStatus{fakePod()}
+}
+
+func (f *fakeDomain) Revision() uint64 {
+	if f.settled {
+		return f.revision.Load()
+	}
+	return f.revision.Add(1)
 }
 
 func (f *fakeDomain) CreateContainer(_ context.Context, pod string, c spec.Container) (string, error) {

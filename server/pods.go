@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/criruntime/criruntime/oci/spec"
@@ -130,11 +131,19 @@ func (s *runtimeService) listPods(f *runtimeapi.PodSandboxFilter) ([]*runtimeapi
 	if err != nil {
 		return nil, err
 	}
-	pods := s.Pods.Pods(filter)
+	build := func() []*runtimeapi.PodSandbox { return s.podItems(filter) }
+	if proto.Size(f) == 0 {
+		return s.allPods.items(s.Pods.Revision(), build), nil
+	}
+	return build(), nil
+}
+
+func (s *runtimeService) podItems(f sandbox.PodFilter) []*runtimeapi.PodSandbox {
+	pods := s.Pods.Pods(f)
 	items := make([]*runtimeapi.PodSandbox, len(pods))
 	for i, p := range pods {
 		key := podKey{p.ID, p.Handler, p.State, p.CreatedAt.UnixNano()}
 		items[i] = s.pods.item(p.Config, key, func() *runtimeapi.PodSandbox { return cri.PodSandbox(p) })
 	}
-	return items, nil
+	return items
 }

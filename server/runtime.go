@@ -31,6 +31,9 @@ type runtimeService struct {
 
 	pods       encoded[spec.Pod, *runtimeapi.PodSandbox]
 	containers encoded[spec.Container, *runtimeapi.Container]
+
+	allPods       latest[*runtimeapi.PodSandbox]
+	allContainers latest[*runtimeapi.Container]
 }
 
 func (s *runtimeService) Version(context.Context, *runtimeapi.VersionRequest) (*runtimeapi.VersionResponse, error) {

@@ -18,6 +18,7 @@ const recordFile = "record.json"
 type Pod struct {
 	dir     string
 	current atomic.Pointer[Record]
+	changed func()
 
 	mu      sync.Mutex // one writer
 	deleted bool
@@ -38,6 +39,10 @@ func (p *Pod) Dir() string { return p.dir }
 
 // Load is the present record: a snapshot, read only.
 func (p *Pod) Load() *Record { return p.current.Load() }
+
+// OnChange has fn called after each change that is published, before Update and Note
+// return. It is for who holds the pod first, once.
+func (p *Pod) OnChange(fn func()) { p.changed = fn }
 
 // Update lets fn change a copy of the record, writes it, and then publishes it.
 // If fn or the disk fails, nothing has changed.
@@ -68,6 +73,9 @@ func (p *Pod) change(fn func(*Record) error, always bool) (*Record, error) {
 		return old, err
 	}
 	p.current.Store(r)
+	if p.changed != nil {
+		p.changed()
+	}
 	return r, err
 }
 

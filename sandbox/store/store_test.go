@@ -122,6 +122,8 @@ func TestConcurrentUpdates(t *testing.T) {
 func TestFailures(t *testing.T) {
 	dir := t.TempDir()
 	p := New(dir, sample())
+	told := 0
+	p.OnChange(func() { told++ })
 	refused := errors.New("refused")
 	if _, err := p.Update(func(r *Record) error { r.Message = "x"; return refused }); !errors.Is(err, refused) || p.Load().Message != "" {
 		t.Errorf("refused: %v %q", err, p.Load().Message)
@@ -133,8 +135,11 @@ func TestFailures(t *testing.T) {
 	if _, err := p.Update(change); err == nil || p.Load().Message != "" {
 		t.Errorf("update: %v %q", err, p.Load().Message)
 	}
-	if _, err := p.Note(change); err == nil || p.Load().Message != "changed" {
-		t.Errorf("note: %v %q", err, p.Load().Message)
+	if told != 0 {
+		t.Errorf("told of %d changes that have not been made", told)
+	}
+	if _, err := p.Note(change); err == nil || p.Load().Message != "changed" || told != 1 {
+		t.Errorf("note: %v %q, told of %d changes", err, p.Load().Message, told)
 	}
 }
 
