@@ -41,7 +41,7 @@ func (p *Pod) Dir() string { return p.dir }
 func (p *Pod) Load() *Record { return p.current.Load() }
 
 // OnChange has fn called after each change that is published, before Update and Note
-// return. It is for who holds the pod first, once.
+// return. It is for who holds the pod first, once; fn must not call the pod.
 func (p *Pod) OnChange(fn func()) { p.changed = fn }
 
 // Update lets fn change a copy of the record, writes it, and then publishes it.
