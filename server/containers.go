@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 
 	"google.golang.org/grpc"
-	"google.golang.org/protobuf/proto"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/criruntime/criruntime/image"
@@ -142,10 +141,7 @@ func (s *runtimeService) listContainers(f *runtimeapi.ContainerFilter) ([]*runti
 		return nil, err
 	}
 	build := func() []*runtimeapi.Container { return s.containerItems(filter) }
-	if proto.Size(f) == 0 {
-		return s.allContainers.items(s.Pods.Revision(), build), nil
-	}
-	return build(), nil
+	return s.allContainers.items(f, s.Pods.Revision(), build), nil
 }
 
 func (s *runtimeService) containerItems(f sandbox.ContainerFilter) []*runtimeapi.Container {

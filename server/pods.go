@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/protobuf/proto"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/criruntime/criruntime/oci/spec"
@@ -132,10 +131,7 @@ func (s *runtimeService) listPods(f *runtimeapi.PodSandboxFilter) ([]*runtimeapi
 		return nil, err
 	}
 	build := func() []*runtimeapi.PodSandbox { return s.podItems(filter) }
-	if proto.Size(f) == 0 {
-		return s.allPods.items(s.Pods.Revision(), build), nil
-	}
-	return build(), nil
+	return s.allPods.items(f, s.Pods.Revision(), build), nil
 }
 
 func (s *runtimeService) podItems(f sandbox.PodFilter) []*runtimeapi.PodSandbox {
