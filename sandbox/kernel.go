@@ -37,13 +37,11 @@ type kernel struct {
 	cgroupSet    func(path string, l cgroup.Limits) error
 
 	// Of metrics alone.
-	cgroupHugepages func(path string) ([]cgroup.Hugepages, error)
-	cgroupMembers   func(path string) ([]int, error)
-	held            func(pids []int) procfs.Held
-	maxOpenFiles    func(pid int) (uint64, bool)
-	blockDevice     func(major, minor uint64) string
-	disk            func(path string) (host.Disk, error)
-	interfaces      func(pid int, netns string) ([]procfs.Interface, error)
+	held         func(pids []int) procfs.Held
+	maxOpenFiles func(pid int) (uint64, bool)
+	blockDevice  func(major, minor uint64) string
+	disk         func(path string) (host.Disk, error)
+	interfaces   func(pid int, netns string) ([]procfs.Interface, error)
 
 	killHung func(ctx context.Context, dir string) error
 	// Of pods whose directories somebody has removed.
@@ -75,8 +73,6 @@ func hostKernel() *kernel {
 		cgroupKill:      cgroup.KillAll,
 		cgroupRemove:    cgroup.Remove,
 		cgroupSet:       cgroup.Set,
-		cgroupHugepages: cgroup.ReadHugepages,
-		cgroupMembers:   cgroup.Members,
 		held:            procfs.Count,
 		maxOpenFiles:    procfs.MaxOpenFiles,
 		blockDevice:     host.BlockDevice,

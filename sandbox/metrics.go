@@ -31,7 +31,6 @@ type ContainerMetrics struct {
 	// DeviceNames are those of Cgroup.IO.Devices, in the same order, such as
 	// "/dev/sda".
 	DeviceNames []string
-	Hugepages   []cgroup.Hugepages
 	Processes   *Processes
 	Layer       *Layer
 	Disk        *host.Disk // that holds the layer
@@ -97,29 +96,21 @@ func (m *Manager) podMetrics(first context.Context, p *pod, disk *host.Disk) *Po
 
 func (m *Manager) containerMetrics(first context.Context, s *ContainerStatus) *ContainerMetrics {
 	c := &ContainerMetrics{Container: s, Cgroup: m.readCgroup(s.Cgroup, m.kernel.cgroupRead)}
+	if c.Cgroup != nil {
+		c.Processes = m.processes(s, c.Cgroup.Members)
+	}
 	if c.Cgroup != nil && c.Cgroup.IO != nil {
 		for _, d := range c.Cgroup.IO.Devices {
 			c.DeviceNames = append(c.DeviceNames, m.kernel.blockDevice(d.Major, d.Minor))
 		}
 	}
-	pages, err := m.kernel.cgroupHugepages(s.Cgroup)
-	if err != nil {
-		m.log.WithError(err).WithField("container", s.ID).Debug("cannot read the huge pages")
-	}
-	c.Hugepages = pages
-	c.Processes = m.processes(s)
 	if known, err := m.index.container(s.ID); err == nil {
 		c.Layer = m.layers.soon(first, known)
 	}
 	return c
 }
 
-func (m *Manager) processes(s *ContainerStatus) *Processes {
-	pids, err := m.kernel.cgroupMembers(s.Cgroup)
-	if err != nil {
-		m.log.WithError(err).WithField("container", s.ID).Debug("cannot list the processes")
-		return nil
-	}
+func (m *Manager) processes(s *ContainerStatus, pids []int) *Processes {
 	p := &Processes{Count: uint64(len(pids)), Held: m.kernel.held(pids)}
 	p.MaxOpenFiles, _ = m.kernel.maxOpenFiles(s.Pid)
 	return p

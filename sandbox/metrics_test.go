@@ -40,7 +40,7 @@ func TestListPodMetrics(t *testing.T) {
 	}
 	got := all[1].Containers[0]
 	if got.Container.ID != c || got.Processes == nil || got.Processes.Count != 2 || got.Processes.MaxOpenFiles != 1024 ||
-		got.Hugepages[0].Usage != 7 || got.Disk.Device != "/dev/vda" {
+		got.Cgroup.Hugepages[0].Usage != 7 || got.Disk.Device != "/dev/vda" {
 		t.Errorf("container %+v", got)
 	}
 	// The layer is accounted at once where nothing was known.

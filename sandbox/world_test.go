@@ -283,7 +283,10 @@ func (w *world) kernel() *kernel {
 			if !w.things["cgroup "+path] {
 				return nil, fs.ErrNotExist
 			}
-			return &cgroup.Stats{At: time.Now(), Pids: &cgroup.Tasks{Current: 3}}, nil
+			return &cgroup.Stats{
+				At: time.Now(), Pids: &cgroup.Tasks{Current: 3},
+				Hugepages: []cgroup.Hugepages{{Size: "2MB", Usage: 7}}, Members: []int{1, 2},
+			}, nil
 		},
 		cgroupUsage: func(path string) (*cgroup.Stats, error) {
 			w.mu.Lock()
@@ -303,13 +306,9 @@ func (w *world) kernel() *kernel {
 				return nil
 			})
 		},
-		cgroupHugepages: func(string) ([]cgroup.Hugepages, error) {
-			return []cgroup.Hugepages{{Size: "2MB", Usage: 7}}, nil
-		},
-		cgroupMembers: func(string) ([]int, error) { return []int{1, 2}, nil },
-		held:          func(pids []int) procfs.Held { return procfs.Held{Descriptors: uint64(len(pids)), Sockets: 1} },
-		maxOpenFiles:  func(int) (uint64, bool) { return 1024, true },
-		blockDevice:   func(major, minor uint64) string { return fmt.Sprintf("/dev/%d-%d", major, minor) },
+		held:         func(pids []int) procfs.Held { return procfs.Held{Descriptors: uint64(len(pids)), Sockets: 1} },
+		maxOpenFiles: func(int) (uint64, bool) { return 1024, true },
+		blockDevice:  func(major, minor uint64) string { return fmt.Sprintf("/dev/%d-%d", major, minor) },
 		interfaces: func(int, string) ([]procfs.Interface, error) {
 			return []procfs.Interface{{Name: "eth0", RxBytes: 5}}, nil
 		},

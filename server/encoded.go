@@ -33,16 +33,20 @@ func (e *encoded[Config, Item]) item(config *Config, key any, build func() Item)
 	if f, ok := e.forms.Load(at); ok && f.(form[Item]).key == key {
 		return f.(form[Item]).item
 	}
-	full := build()
+	item := onWire(build())
+	if _, known := e.forms.Swap(at, form[Item]{key, item}); !known {
+		runtime.AddCleanup(config, func(at weak.Pointer[Config]) { e.forms.Delete(at) }, at)
+	}
+	return item
+}
+
+// onWire is a message in the form that it has on the wire, for sending alone.
+func onWire[M proto.Message](full M) M {
 	wire, err := proto.Marshal(full)
 	if err != nil {
 		return full // it fails again where it is sent
 	}
 	bare := full.ProtoReflect().New()
 	bare.SetUnknown(wire)
-	item := bare.Interface().(Item)
-	if _, known := e.forms.Swap(at, form[Item]{key, item}); !known {
-		runtime.AddCleanup(config, func(at weak.Pointer[Config]) { e.forms.Delete(at) }, at)
-	}
-	return item
+	return bare.Interface().(M)
 }

@@ -154,11 +154,11 @@ func fakeMetrics(f *fakeDomain) *sandbox.PodMetrics {
 	c := f.containerStats()
 	c.Cgroup.Pids = &cgroup.Tasks{Current: 9, Limit: 100}
 	c.Cgroup.IO.Devices = []cgroup.Device{{Major: 8, ReadBytes: 11, WriteBytes: 12, ReadOps: 13, WriteOps: 14}}
+	c.Cgroup.Hugepages = []cgroup.Hugepages{{Size: "2MB", Usage: 21, MaxUsage: 22, HasMax: true}}
 	return &sandbox.PodMetrics{
 		Pod: fakePod(), Interfaces: f.podStats().Interfaces,
 		Containers: []*sandbox.ContainerMetrics{{
 			Container: c.Container, Cgroup: c.Cgroup, DeviceNames: []string{"/dev/sda"}, Layer: c.Layer,
-			Hugepages: []cgroup.Hugepages{{Size: "2MB", Usage: 21, MaxUsage: 22, HasMax: true}},
 			Processes: &sandbox.Processes{Count: 3, Held: procfs.Held{Descriptors: 4, Sockets: 2}, MaxOpenFiles: 1024},
 			Disk:      &host.Disk{Device: "/dev/sda", Bytes: 1000, Inodes: 500, AvailableInodes: 400},
 		}},

@@ -2,8 +2,10 @@ package server
 
 import (
 	"context"
+	"runtime"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
@@ -24,12 +26,20 @@ func (s *runtimeService) StreamPodSandboxMetrics(_ *runtimeapi.StreamPodSandboxM
 	})
 }
 
+// listPodMetrics translates and encodes several pods at a time: a node has tens of
+// thousands of metrics, and gRPC encodes an answer with one thread.
 func (s *runtimeService) listPodMetrics(ctx context.Context) []*runtimeapi.PodSandboxMetrics {
 	pods := s.Pods.ListPodMetrics(ctx)
 	now := time.Now()
 	items := make([]*runtimeapi.PodSandboxMetrics, len(pods))
+	var encoding errgroup.Group
+	encoding.SetLimit(runtime.GOMAXPROCS(0))
 	for i, p := range pods {
-		items[i] = cri.PodMetrics(p, now)
+		encoding.Go(func() error {
+			items[i] = onWire(cri.PodMetrics(p, now))
+			return nil
+		})
 	}
+	_ = encoding.Wait() // nothing of it fails
 	return items
 }

@@ -23,7 +23,7 @@ type files struct {
 	fd  int // of dir, nowhere if there is none, unix.AT_FDCWD after visit
 	buf []byte
 	err error
-	// usage leaves out the details.
+	// usage is for ReadUsage: limits in the place of details.
 	usage bool
 }
 
@@ -95,14 +95,6 @@ func (f *files) read(name string) []byte {
 	return f.buf[:n]
 }
 
-// detail is read for a file that ReadUsage leaves out.
-func (f *files) detail(name string) []byte {
-	if f.usage {
-		return nil
-	}
-	return f.read(name)
-}
-
 // wholeBelow is how short, in bytes, an answer is all of a file: the kernel gives a
 // list, such as cgroup.procs, by the page, as many of its short lines as fit one.
 const wholeBelow = 2048
@@ -151,11 +143,6 @@ func ignoringEINTR(call func() (int, error)) (int, error) {
 func (f *files) value(name string) uint64 {
 	n, _ := f.optional(name)
 	return n
-}
-
-// detailValue is value for a file that ReadUsage leaves out.
-func (f *files) detailValue(name string) uint64 {
-	return parseLimit(bytes.TrimSpace(f.detail(name)))
 }
 
 // optional is value that tells a missing file from one that holds 0.

@@ -19,37 +19,25 @@ type Hugepages struct {
 	HasMax   bool
 }
 
-// ReadHugepages returns a group's huge pages, by size. There are none where the
-// machine has no huge pages, or groups no controller for them.
-func ReadHugepages(path string) ([]Hugepages, error) {
-	h, err := open(path)
-	if err != nil {
-		return nil, err
+// hugepagesV1 and hugepagesV2 are none where the machine has no huge pages, or groups
+// no controller for them.
+func hugepagesV1(f *files, sizes []string) (all []Hugepages) {
+	for _, size := range sizes {
+		if usage, ok := f.optional("hugetlb." + size + ".usage_in_bytes"); ok {
+			most, ok := f.optional("hugetlb." + size + ".max_usage_in_bytes")
+			all = append(all, Hugepages{Size: size, Usage: usage, MaxUsage: most, HasMax: ok})
+		}
 	}
-	return h.hugepages(path, pageSizes())
+	return all
 }
 
-func (h *hierarchy) hugepages(path string, sizes []string) ([]Hugepages, error) {
-	tree, usage := h.unified, ".current"
-	if !h.isV2() {
-		tree, usage = h.v1["hugetlb"], ".usage_in_bytes"
-	}
-	f := takeFiles()
-	defer f.release()
-	f.enter(tree, path)
-	var all []Hugepages
+func hugepagesV2(f *files, sizes []string) (all []Hugepages) {
 	for _, size := range sizes {
-		n, ok := f.optional("hugetlb." + size + usage)
-		if !ok {
-			continue
+		if usage, ok := f.optional("hugetlb." + size + ".current"); ok {
+			all = append(all, Hugepages{Size: size, Usage: usage})
 		}
-		p := Hugepages{Size: size, Usage: n}
-		if !h.isV2() {
-			p.MaxUsage, p.HasMax = f.optional("hugetlb." + size + ".max_usage_in_bytes")
-		}
-		all = append(all, p)
 	}
-	return all, f.err
+	return all
 }
 
 // pageSizes are the sizes of huge pages that the kernel has, as the controller's

@@ -2,35 +2,23 @@ package cgroup
 
 import (
 	"bytes"
-	"cmp"
-	"fmt"
 	"os"
-	"path/filepath"
 
 	"golang.org/x/sys/unix"
 )
 
-// Members returns the processes of a group and of the groups below it, in no
-// order. It is Pids for those who only count: it reads one tree, in which a
-// container's processes all are unless a privileged one has moved some. A group
-// that does not exist has none.
-func Members(path string) ([]int, error) {
-	h, err := open(path)
-	if err != nil {
-		return nil, err
+// tasks has the same files in both versions.
+func tasks(f *files) *Tasks {
+	current, ok := f.optional("pids.current")
+	if !ok {
+		return nil
 	}
-	f := takeFiles()
-	defer f.release()
-	pids := f.members(cmp.Or(h.v1["pids"], h.v1["memory"], h.unified)+path, nil)
-	if f.err != nil {
-		return nil, fmt.Errorf("cannot list the processes of cgroup %s: %w", path, f.err)
-	}
-	return pids, nil
+	return &Tasks{Current: current, Limit: f.value("pids.max")}
 }
 
-// members adds the processes of a group and of those below it to pids.
-func (f *files) members(dir string, pids []int) []int {
-	f.visit(dir, "")
+// members adds the processes of the group that f has entered, and of those below it,
+// to pids. It leaves f anywhere.
+func members(f *files, pids []int) []int {
 	for line := range bytes.Lines(f.read("cgroup.procs")) {
 		if pid := parseUint(bytes.TrimSpace(line)); pid > 0 { // 0 is a process of another PID namespace
 			pids = append(pids, int(pid))
@@ -39,16 +27,17 @@ func (f *files) members(dir string, pids []int) []int {
 	// The links of a directory are its own two and one for each group below:
 	// looking at them spares most groups the listing.
 	var st unix.Stat_t
-	if err := unix.Stat(dir, &st); err != nil || st.Nlink == 2 {
+	if err := unix.Fstat(f.fd, &st); err != nil || st.Nlink == 2 {
 		return pids
 	}
+	dir := f.dir
 	entries, err := os.ReadDir(dir)
 	if err != nil && !gone(err) && f.err == nil {
 		f.err = err
 	}
 	for _, e := range entries {
-		if e.IsDir() {
-			pids = f.members(filepath.Join(dir, e.Name()), pids)
+		if e.IsDir() && f.enter(dir, "/"+e.Name()) {
+			pids = members(f, pids)
 		}
 	}
 	return pids

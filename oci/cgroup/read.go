@@ -8,9 +8,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Read returns a group's figures, with those of the groups below it. They are
-// read one after the other, so they fit together only roughly. An error wraps
-// fs.ErrNotExist if the group does not exist.
+// Read returns a group's figures but for its limits, with those of the groups below
+// it. They are read one after the other, so they fit together only roughly. An error
+// wraps fs.ErrNotExist if the group does not exist.
 func Read(path string) (*Stats, error) {
 	h, err := open(path)
 	if err != nil {
@@ -20,8 +20,8 @@ func Read(path string) (*Stats, error) {
 }
 
 // ReadUsage is Read for what is asked again and again, in half the time: usage,
-// its memory and swap limits, and pressure. The other fields may be 0, Pids is nil,
-// and IO may have no devices.
+// its memory and swap limits, and pressure. The other fields may be 0 or nil, and IO
+// may have no devices.
 func ReadUsage(path string) (*Stats, error) {
 	h, err := open(path)
 	if err != nil {

@@ -28,6 +28,8 @@ func TestReadV2(t *testing.T) {
 		memory.events: low 0\nhigh 0\nmax 3\noom 2\noom_kill 1\noom_group_kill 0
 		pids.current: 4
 		pids.max: 100
+		cgroup.procs: 6\n0\n5
+		low/cgroup.procs: 7
 		io.stat: 8:0 rbytes=1 wbytes=2 rios=3 wios=4 dbytes=5 dios=6\n7:0\n253:1 rbytes=9 wbytes=0 rios=1 wios=0
 	`)
 	h := &hierarchy{unified: root, trees: []string{root}}
@@ -42,8 +44,8 @@ func TestReadV2(t *testing.T) {
 	want := &Stats{
 		CPU: &CPU{Usage: 3e6, User: 2e6, System: 1e6, Periods: 5, ThrottledPeriods: 2, ThrottledTime: 9000, Pressure: psiWant},
 		Memory: &Memory{Usage: 1000000, WorkingSet: 999850, RSS: 100, Cache: 200, MappedFile: 50, Kernel: 300, Swap: 4096,
-			MaxUsage: 2000000, SwapUnlimited: true, PageFaults: 11, MajorFaults: 12, FailCount: 3, OOMKills: 1},
-		Pids: &Tasks{Current: 4, Limit: 100},
+			MaxUsage: 2000000, PageFaults: 11, MajorFaults: 12, FailCount: 3, OOMKills: 1},
+		Pids: &Tasks{Current: 4, Limit: 100}, Members: []int{6, 5, 7},
 		IO: &IO{Devices: []Device{
 			{Major: 8, ReadBytes: 1, WriteBytes: 2, ReadOps: 3, WriteOps: 4}, {Major: 253, Minor: 1, ReadBytes: 9, ReadOps: 1},
 		}},
@@ -64,8 +66,34 @@ func TestReadV2Bare(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got.At = time.Time{}
 	compare(t, got, &Stats{CPU: &CPU{Usage: 3000}, Memory: &Memory{Usage: 5, WorkingSet: 5}})
+}
+
+func TestReadUsageV2(t *testing.T) {
+	root := t.TempDir()
+	h := &hierarchy{unified: root, trees: []string{root}}
+	for name, test := range map[string]struct {
+		limit, swap string
+		want        Memory
+	}{
+		"limits": {"9", "4", Memory{Usage: 5, WorkingSet: 5, Limit: 9, SwapLimit: 4}},
+		"none":   {"max", "max", Memory{Usage: 5, WorkingSet: 5, SwapUnlimited: true}},
+		"swap":   {"max", "0", Memory{Usage: 5, WorkingSet: 5}},
+	} {
+		writeTree(t, root+"/"+name, `
+			memory.current: 5
+			memory.max: `+test.limit+`
+			memory.swap.max: `+test.swap+`
+			memory.peak: 7
+			pids.current: 4
+			cgroup.procs: 6
+		`)
+		got, err := h.read("/"+name, true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		compare(t, got, &Stats{Memory: &test.want})
+	}
 }
 
 func hybrid(t testing.TB) *hierarchy {
@@ -89,6 +117,7 @@ func hybrid(t testing.TB) *hierarchy {
 		memory/pod/ctr/memory.stat: cache 1\nrss 1\ninactive_file 1\ntotal_cache 200\ntotal_rss 100\ntotal_mapped_file 50\ntotal_swap 4096\ntotal_inactive_file 150\ntotal_pgfault 11\ntotal_pgmajfault 12
 		pids/pod/ctr/pids.current: 4
 		pids/pod/ctr/pids.max: max
+		pids/pod/ctr/cgroup.procs: 5
 		blkio/pod/ctr/blkio.throttle.io_service_bytes_recursive: 8:0 Read 1\n8:0 Write 2\n8:0 Sync 3\n8:0 Total 3\nTotal 3
 		blkio/pod/ctr/blkio.throttle.io_serviced_recursive: 8:0 Read 3\n8:0 Write 4\n253:1 Read 9\nTotal 16
 		unified/pod/ctr/cpu.pressure: `+psi+`
@@ -108,9 +137,8 @@ func TestReadV1(t *testing.T) {
 	want := &Stats{
 		CPU: &CPU{Usage: 3e7, User: 2e7, System: 1e7, Periods: 5, ThrottledPeriods: 2, ThrottledTime: 9000, Pressure: psiWant},
 		Memory: &Memory{Usage: 1000000, WorkingSet: 999850, RSS: 100, Cache: 200, MappedFile: 50, Kernel: 300, Swap: 4096,
-			MaxUsage: 2000000, Limit: 3000000, SwapLimit: 1000000, PageFaults: 11, MajorFaults: 12, FailCount: 3, OOMKills: 1,
-			Pressure: psiWant},
-		Pids: &Tasks{Current: 4},
+			MaxUsage: 2000000, PageFaults: 11, MajorFaults: 12, FailCount: 3, OOMKills: 1, Pressure: psiWant},
+		Pids: &Tasks{Current: 4}, Members: []int{5},
 		IO: &IO{Pressure: psiWant, Devices: []Device{
 			{Major: 8, ReadBytes: 1, WriteBytes: 2, ReadOps: 3, WriteOps: 4}, {Major: 253, Minor: 1, ReadOps: 9},
 		}},
@@ -141,7 +169,7 @@ func TestReadV1Unlimited(t *testing.T) {
 	dir := h.v1["memory"] + "/pod/ctr/"
 	write(t, dir+"memory.limit_in_bytes", "9223372036854771712\n")
 	write(t, dir+"memory.memsw.limit_in_bytes", "9223372036854771712\n")
-	got, err := h.read("/pod/ctr", false)
+	got, err := h.read("/pod/ctr", true)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -201,6 +229,7 @@ func compare(t *testing.T, got, want *Stats) {
 	t.Helper()
 	for name, pair := range map[string][2]any{
 		"CPU": {got.CPU, want.CPU}, "Memory": {got.Memory, want.Memory}, "Pids": {got.Pids, want.Pids}, "IO": {got.IO, want.IO},
+		"Members": {got.Members, want.Members},
 	} {
 		if !reflect.DeepEqual(pair[0], pair[1]) {
 			t.Errorf("%s is\n%+v, want\n%+v", name, pair[0], pair[1])

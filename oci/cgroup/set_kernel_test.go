@@ -103,15 +103,13 @@ func TestMembers(t *testing.T) {
 	top := start(t, h, path, "sleep 600 & wait")
 	low := start(t, h, child, "sleep 600 & wait")
 	until(t, "four processes", func() bool {
-		pids, err := Members(path)
+		s, err := Read(path)
 		if err != nil {
 			t.Fatal(err)
 		}
+		pids := s.Members
 		return len(pids) == 4 && slices.Contains(pids, top.pid) && slices.Contains(pids, low.pid)
 	})
-	if pids, err := Members(fmt.Sprintf("/criruntime-test-%d-none", os.Getpid())); err != nil || len(pids) != 0 {
-		t.Errorf("a group that is not there: %v, %v", pids, err)
-	}
 	if err := KillAll(context.Background(), path); err != nil {
 		t.Fatal(err)
 	}
@@ -129,21 +127,10 @@ func TestMembersByThePage(t *testing.T) {
 		}
 		return len(counted) == many+1
 	})
-	if pids, err := Members(path); err != nil || len(pids) != many+1 {
-		t.Errorf("of %d processes are listed %d: %v", many+1, len(pids), err)
+	if s, err := Read(path); err != nil || len(s.Members) != many+1 {
+		t.Errorf("of %d processes are listed others: %+v, %v", many+1, s, err)
 	}
 	if err := KillAll(context.Background(), path); err != nil {
 		t.Fatal(err)
-	}
-}
-
-func BenchmarkMembers(b *testing.B) {
-	h, path := group(b)
-	start(b, h, path, "sleep 600 & wait")
-	b.ReportAllocs()
-	for b.Loop() {
-		if pids, err := Members(path); err != nil || len(pids) == 0 {
-			b.Fatal(pids, err)
-		}
 	}
 }

@@ -150,22 +150,23 @@ func TestSetOfNothing(t *testing.T) {
 
 func TestHugepages(t *testing.T) {
 	root := t.TempDir()
-	v2 := &hierarchy{unified: root, trees: []string{root}}
-	v1 := &hierarchy{v1: map[string]string{"hugetlb": root}, trees: []string{root}}
+	f := takeFiles()
+	defer f.release()
 	writeTree(t, root+"/pod", `
 		hugetlb.2MB.current: 4096
 		hugetlb.2MB.usage_in_bytes: 8192
 		hugetlb.2MB.max_usage_in_bytes: 16384
 	`)
 	sizes := []string{"1GB", "2MB"}
-	if got, err := v2.hugepages("/pod", sizes); err != nil || !slices.Equal(got, []Hugepages{{Size: "2MB", Usage: 4096}}) {
-		t.Errorf("version 2: %+v, %v", got, err)
+	f.enter(root, "/pod")
+	if got := hugepagesV2(f, sizes); !slices.Equal(got, []Hugepages{{Size: "2MB", Usage: 4096}}) {
+		t.Errorf("version 2: %+v", got)
 	}
-	if got, err := v1.hugepages("/pod", sizes); err != nil || !slices.Equal(got, []Hugepages{{"2MB", 8192, 16384, true}}) {
-		t.Errorf("version 1: %+v, %v", got, err)
+	if got := hugepagesV1(f, sizes); !slices.Equal(got, []Hugepages{{"2MB", 8192, 16384, true}}) {
+		t.Errorf("version 1: %+v", got)
 	}
-	if got, err := hybrid(t).hugepages("/pod/ctr", sizes); err != nil || got != nil {
-		t.Errorf("without the controller: %+v, %v", got, err)
+	if f.enter("", "/pod"); hugepagesV1(f, sizes) != nil || f.err != nil {
+		t.Errorf("without the controller: %v", f.err)
 	}
 	for dir, want := range map[string]string{
 		"hugepages-2048kB": "2MB", "hugepages-1048576kB": "1GB", "hugepages-64kB": "64KB", "hugepages-0kB": "", "hugepages-xkB": "", "other": "",

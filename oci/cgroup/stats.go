@@ -15,11 +15,16 @@ import "time"
 // Stats are a group's figures at one moment. Pointers are nil where the kernel
 // or the controller does not give the figure.
 type Stats struct {
-	At     time.Time
-	CPU    *CPU
-	Memory *Memory
-	Pids   *Tasks
-	IO     *IO
+	At        time.Time
+	CPU       *CPU
+	Memory    *Memory
+	Pids      *Tasks
+	IO        *IO
+	Hugepages []Hugepages // by size
+	// Members are the processes of the group and of the groups below it, in no order.
+	// They are read from one tree, in which a container's processes all are unless a
+	// privileged one has moved some; Pids reads every tree.
+	Members []int
 }
 
 // CPU times are in nanoseconds, cumulative.

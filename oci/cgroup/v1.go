@@ -1,6 +1,9 @@
 package cgroup
 
-import "bytes"
+import (
+	"bytes"
+	"cmp"
+)
 
 // clockTick is the length in nanoseconds of the unit in which version 1 counts
 // user and system time. USER_HZ is 100 on every architecture that Go runs on.
@@ -18,17 +21,26 @@ func (h *hierarchy) readV1(f *files, path string, s *Stats) {
 	if f.enter(h.v1["memory"], path) {
 		s.Memory = memoryV1(f)
 	}
-	if !f.usage && f.enter(h.v1["pids"], path) {
-		s.Pids = pids(f)
-	}
 	if f.usage && h.v1["blkio"] != "" {
 		s.IO = &IO{} // for its pressure
 	} else if f.enter(h.v1["blkio"], path) {
 		s.IO = blkioV1(f)
 	}
-	if !f.enter(h.unified, path) {
+	if f.enter(h.unified, path) {
+		pressureV1(f, s)
+	}
+	if f.usage {
 		return
 	}
+	if f.enter(h.v1["hugetlb"], path) {
+		s.Hugepages = hugepagesV1(f, pageSizes())
+	}
+	if f.enter(cmp.Or(h.v1["pids"], h.v1["memory"], h.unified), path) {
+		s.Pids, s.Members = tasks(f), members(f, nil)
+	}
+}
+
+func pressureV1(f *files, s *Stats) {
 	if s.CPU != nil {
 		s.CPU.Pressure = f.pressure("cpu.pressure")
 	}
@@ -46,7 +58,10 @@ func cpuacctV1(f *files) *CPU {
 		return nil
 	}
 	c := CPU{Usage: usage}
-	pairs(f.detail("cpuacct.stat"), func(key []byte, n uint64) {
+	if f.usage {
+		return &c
+	}
+	pairs(f.read("cpuacct.stat"), func(key []byte, n uint64) {
 		switch string(key) {
 		case "user":
 			c.User = n * clockTick
@@ -97,20 +112,31 @@ func memoryV1(f *files) *Memory {
 		}
 	})
 	m.WorkingSet = less(usage, inactiveFile)
-	pairs(f.detail("memory.oom_control"), func(key []byte, n uint64) {
+	if f.usage {
+		memoryLimitsV1(f, &m)
+	} else {
+		memoryEventsV1(f, &m)
+	}
+	return &m
+}
+
+// memoryLimitsV1: version 1 limits memory and swap together.
+func memoryLimitsV1(f *files, m *Memory) {
+	m.Limit = f.value("memory.limit_in_bytes")
+	if both, ok := f.optional("memory.memsw.limit_in_bytes"); ok {
+		m.SwapLimit, m.SwapUnlimited = less(both, m.Limit), both == 0
+	}
+}
+
+func memoryEventsV1(f *files, m *Memory) {
+	pairs(f.read("memory.oom_control"), func(key []byte, n uint64) {
 		if string(key) == "oom_kill" {
 			m.OOMKills = n
 		}
 	})
-	m.Limit = f.value("memory.limit_in_bytes")
-	m.MaxUsage = f.detailValue("memory.max_usage_in_bytes")
-	m.FailCount = f.detailValue("memory.failcnt")
-	m.Kernel = f.detailValue("memory.kmem.usage_in_bytes")
-	// Version 1 limits memory and swap together.
-	if both, ok := f.optional("memory.memsw.limit_in_bytes"); ok {
-		m.SwapLimit, m.SwapUnlimited = less(both, m.Limit), both == 0
-	}
-	return &m
+	m.MaxUsage = f.value("memory.max_usage_in_bytes")
+	m.FailCount = f.value("memory.failcnt")
+	m.Kernel = f.value("memory.kmem.usage_in_bytes")
 }
 
 // blkioV1 reads the throttling layer's counters, which every device has.

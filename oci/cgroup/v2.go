@@ -7,22 +7,14 @@ import "bytes"
 func readV2(f *files, s *Stats) {
 	s.CPU = cpuV2(f)
 	s.Memory = memoryV2(f)
-	if !f.usage {
-		s.Pids = pids(f)
-	}
 	if body := f.read("io.stat"); body != nil {
 		s.IO = &IO{Devices: ioStat(body)}
 		s.IO.Pressure = f.pressure("io.pressure")
 	}
-}
-
-// pids has the same files in both versions.
-func pids(f *files) *Tasks {
-	current, ok := f.optional("pids.current")
-	if !ok {
-		return nil
+	if !f.usage {
+		s.Hugepages = hugepagesV2(f, pageSizes())
+		s.Pids, s.Members = tasks(f), members(f, nil)
 	}
-	return &Tasks{Current: current, Limit: f.value("pids.max")}
 }
 
 func cpuV2(f *files) *CPU {
@@ -78,7 +70,24 @@ func memoryV2(f *files) *Memory {
 		}
 	})
 	m.WorkingSet = less(usage, inactiveFile)
-	pairs(f.detail("memory.events"), func(key []byte, n uint64) {
+	m.Swap = f.value("memory.swap.current")
+	m.Pressure = f.pressure("memory.pressure")
+	if f.usage {
+		memoryLimitsV2(f, &m)
+	} else {
+		memoryEventsV2(f, &m)
+	}
+	return &m
+}
+
+func memoryLimitsV2(f *files, m *Memory) {
+	m.Limit = f.value("memory.max")
+	swapMax := bytes.TrimSpace(f.read("memory.swap.max"))
+	m.SwapLimit, m.SwapUnlimited = parseLimit(swapMax), string(swapMax) == "max"
+}
+
+func memoryEventsV2(f *files, m *Memory) {
+	pairs(f.read("memory.events"), func(key []byte, n uint64) {
 		switch string(key) {
 		case "max":
 			m.FailCount = n
@@ -86,13 +95,7 @@ func memoryV2(f *files) *Memory {
 			m.OOMKills = n
 		}
 	})
-	m.Limit = f.value("memory.max")
-	m.MaxUsage = f.detailValue("memory.peak")
-	m.Swap = f.value("memory.swap.current")
-	swapMax := bytes.TrimSpace(f.read("memory.swap.max"))
-	m.SwapLimit, m.SwapUnlimited = parseLimit(swapMax), string(swapMax) == "max"
-	m.Pressure = f.pressure("memory.pressure")
-	return &m
+	m.MaxUsage = f.value("memory.peak")
 }
 
 // less subtracts and stops at zero: figures are not read at the same moment.

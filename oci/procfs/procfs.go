@@ -5,8 +5,7 @@ package procfs
 
 import (
 	"bytes"
-	"io"
-	"os"
+	"slices"
 	"strconv"
 
 	"golang.org/x/sys/unix"
@@ -111,13 +110,26 @@ func maxOpenFiles(body []byte) (limit uint64, ok bool) {
 	return 0, false
 }
 
-// read is os.ReadFile without asking the poller, which costs as much again.
+// usual is more than most files here have, in bytes.
+const usual = 2 << 10
+
+// read is os.ReadFile without what os.File does to a file when it is opened, which
+// costs as much as to read it.
 func read(path string) ([]byte, error) {
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, err
 	}
-	f := os.NewFile(uintptr(fd), path)
-	defer f.Close()
-	return io.ReadAll(f)
+	defer unix.Close(fd)
+	body := make([]byte, 0, usual)
+	for {
+		n, err := unix.Read(fd, body[len(body):cap(body)])
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil || n == 0 {
+			return body, err
+		}
+		body = slices.Grow(body[:len(body)+n], 1)
+	}
 }

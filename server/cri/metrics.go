@@ -88,7 +88,7 @@ func metricsOf(p *sandbox.PodMetrics, c *sandbox.ContainerMetrics, now time.Time
 	}
 	src := source{ContainerMetrics: c, now: now}
 	if g := c.Cgroup; g != nil {
-		src.cpu, src.memory, src.tasks, src.io = g.CPU, g.Memory, g.Pids, g.IO
+		src.cpu, src.memory, src.tasks, src.io, src.hugepages = g.CPU, g.Memory, g.Pids, g.IO, g.Hugepages
 	}
 	for i := range containerMetrics {
 		m := &containerMetrics[i]
@@ -137,11 +137,12 @@ func (e *emitter) add(value uint64, labels ...string) {
 // kernel did not give them.
 type source struct {
 	*sandbox.ContainerMetrics
-	now    time.Time
-	cpu    *cgroup.CPU
-	memory *cgroup.Memory
-	tasks  *cgroup.Tasks
-	io     *cgroup.IO
+	now       time.Time
+	cpu       *cgroup.CPU
+	memory    *cgroup.Memory
+	tasks     *cgroup.Tasks
+	io        *cgroup.IO
+	hugepages []cgroup.Hugepages
 }
 
 // add takes a value and the values of the metric's own labels.

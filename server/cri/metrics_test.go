@@ -52,9 +52,9 @@ func measured() *sandbox.PodMetrics {
 				IO: &cgroup.IO{Pressure: pressure(64), Devices: []cgroup.Device{
 					{Major: 8, ReadBytes: 50, WriteBytes: 51, ReadOps: 52, WriteOps: 53}, {Major: 253, Minor: 1, ReadBytes: 54},
 				}},
+				Hugepages: []cgroup.Hugepages{{Size: "1GB", Usage: 70}, {Size: "2MB", Usage: 71, MaxUsage: 72, HasMax: true}},
 			},
 			DeviceNames: []string{"/dev/sda", "/dev/dm-1"},
-			Hugepages:   []cgroup.Hugepages{{Size: "1GB", Usage: 70}, {Size: "2MB", Usage: 71, MaxUsage: 72, HasMax: true}},
 			Processes:   &sandbox.Processes{Count: 80, Held: procfs.Held{Descriptors: 81, Sockets: 82}, MaxOpenFiles: 83},
 			Layer:       &sandbox.Layer{Bytes: 90},
 			Disk:        &host.Disk{Device: "/dev/sdb", Bytes: 91, Inodes: 92, AvailableInodes: 93},

@@ -112,13 +112,13 @@ var memoryMetrics = []containerMetric{
 		}
 	}, "failure_type", "scope"),
 	metric("container_hugetlb_usage_bytes", "Huge pages in use, in bytes.", gauge, func(s *source, add add) {
-		for _, p := range s.Hugepages {
+		for _, p := range s.hugepages {
 			add(p.Usage, p.Size)
 		}
 	}, "pagesize"),
 	metric("container_hugetlb_max_usage_bytes", "The most huge pages that have been in use, in bytes; cgroup version 1 alone knows.", gauge,
 		func(s *source, add add) {
-			for _, p := range s.Hugepages {
+			for _, p := range s.hugepages {
 				if p.HasMax {
 					add(p.MaxUsage, p.Size)
 				}
