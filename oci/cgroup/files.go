@@ -42,13 +42,16 @@ func (f *files) release() {
 
 // enter goes to a group in a tree of the hierarchy and says whether it is there;
 // "" is a tree that is not mounted. The directory is opened, since of what a file
-// of a few bytes costs half is the way to it.
+// of a few bytes costs half is the way to it; who is there already stays.
 func (f *files) enter(tree, path string) bool {
+	dir := tree + path
+	if f.fd >= 0 && f.dir == dir && f.err == nil {
+		return true
+	}
 	f.leave()
 	if tree == "" || f.err != nil {
 		return false
 	}
-	dir := tree + path
 	fd, err := ignoringEINTR(func() (int, error) {
 		return unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	})
@@ -60,8 +63,8 @@ func (f *files) enter(tree, path string) bool {
 	return err == nil
 }
 
-// visit is enter for who reads a file there, or two: the directory is not opened,
-// and whether it is there, the files tell.
+// visit is enter for who reads one file there: the directory is not opened, and
+// whether it is there, the file tells.
 func (f *files) visit(tree, path string) {
 	f.leave()
 	if tree != "" && f.err == nil {

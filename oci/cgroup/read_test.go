@@ -146,6 +146,25 @@ func TestReadV1(t *testing.T) {
 	compare(t, got, want)
 }
 
+// Controllers of one tree, and a group that has moved nothing to or from a device.
+func TestReadV1Idle(t *testing.T) {
+	h := hybrid(t)
+	write(t, h.v1["cpuacct"]+"/pod/ctr/cpu.stat", "nr_periods 6\n")
+	h.v1["cpu"] = h.v1["cpuacct"]
+	write(t, h.v1["blkio"]+"/pod/ctr/blkio.throttle.io_service_bytes_recursive", "Total 0\n")
+	write(t, h.v1["blkio"]+"/pod/ctr/blkio.throttle.io_serviced_recursive", "Total 0\n")
+	got, err := h.read("/pod/ctr", false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.CPU.Usage != 3e7 || got.CPU.Periods != 6 {
+		t.Errorf("CPU is %+v", got.CPU)
+	}
+	if got.IO == nil || len(got.IO.Devices) != 0 || got.IO.Pressure == nil {
+		t.Errorf("IO is %+v", got.IO)
+	}
+}
+
 // What ReadUsage gives is the same, as far as it goes.
 func TestReadUsageV1(t *testing.T) {
 	h := hybrid(t)

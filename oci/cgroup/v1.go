@@ -13,7 +13,11 @@ const clockTick = 1e9 / 100
 // the unified hierarchy that a hybrid machine has beside them.
 // https://docs.kernel.org/admin-guide/cgroup-v1/index.html describes the files.
 func (h *hierarchy) readV1(f *files, path string, s *Stats) {
-	f.visit(h.v1["cpuacct"], path)
+	if f.usage {
+		f.visit(h.v1["cpuacct"], path)
+	} else {
+		f.enter(h.v1["cpuacct"], path) // which is often the tree of cpu, too
+	}
 	s.CPU = cpuacctV1(f)
 	if !f.usage && s.CPU != nil && f.enter(h.v1["cpu"], path) {
 		throttlingV1(f, s.CPU)
@@ -139,7 +143,8 @@ func memoryEventsV1(f *files, m *Memory) {
 	m.Kernel = f.value("memory.kmem.usage_in_bytes")
 }
 
-// blkioV1 reads the throttling layer's counters, which every device has.
+// blkioV1 reads the throttling layer's counters, which every device has in both files
+// or in none.
 func blkioV1(f *files) *IO {
 	body := f.read("blkio.throttle.io_service_bytes_recursive")
 	if body == nil {
@@ -154,6 +159,9 @@ func blkioV1(f *files) *IO {
 			d.WriteBytes = n
 		}
 	}, &io.Devices)
+	if len(io.Devices) == 0 {
+		return &io
+	}
 	blkioLines(f.read("blkio.throttle.io_serviced_recursive"), func(d *Device, op string, n uint64) {
 		switch op {
 		case "Read":
