@@ -154,7 +154,10 @@ func TestIgzipThatIsKilled(t *testing.T) {
 	if err := unix.Kill(p.cmd.Process.Pid, unix.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	go func() { _, _ = w.Write(blob[len(blob)/2:]) }() // which has nobody to go to
+	go func() {
+		_, _ = w.Write(blob[len(blob)/2:]) // which has nobody to go to
+		_ = w.Close()                      // unless the pipe has taken all of it
+	}()
 	if _, err := io.ReadAll(p); !errors.Is(err, ErrKilled) {
 		t.Errorf("err %v", err)
 	}
