@@ -98,16 +98,22 @@ func (m *Manager) containerMetrics(first context.Context, s *ContainerStatus) *C
 	c := &ContainerMetrics{Container: s, Cgroup: m.readCgroup(s.Cgroup, m.kernel.cgroupRead)}
 	if c.Cgroup != nil {
 		c.Processes = m.processes(s, c.Cgroup.Members)
-	}
-	if c.Cgroup != nil && c.Cgroup.IO != nil {
-		for _, d := range c.Cgroup.IO.Devices {
-			c.DeviceNames = append(c.DeviceNames, m.kernel.blockDevice(d.Major, d.Minor))
-		}
+		c.DeviceNames = m.deviceNames(c.Cgroup.IO)
 	}
 	if known, err := m.index.container(s.ID); err == nil {
 		c.Layer = m.layers.soon(first, known)
 	}
 	return c
+}
+
+func (m *Manager) deviceNames(io *cgroup.IO) (names []string) {
+	if io == nil {
+		return nil
+	}
+	for _, d := range io.Devices {
+		names = append(names, m.kernel.blockDevice(d.Major, d.Minor))
+	}
+	return names
 }
 
 func (m *Manager) processes(s *ContainerStatus, pids []int) *Processes {

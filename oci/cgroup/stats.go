@@ -34,7 +34,8 @@ type CPU struct {
 	Pressure                                 *Pressure
 }
 
-// Memory figures are in bytes.
+// Memory figures are in bytes. Limits are given by ReadUsage alone; MaxUsage, FailCount
+// and OOMKills by Read alone.
 type Memory struct {
 	Usage      uint64
 	WorkingSet uint64 // usage less inactive file pages
