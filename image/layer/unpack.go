@@ -202,7 +202,7 @@ type meter struct {
 // Read implements io.Reader.
 func (m *meter) Read(b []byte) (int, error) {
 	n, err := m.r.Read(b)
-	m.hash.Write(b[:n])
+	hashing.write(m.hash, b[:n])
 	m.n += int64(n)
 	if m.limit >= 0 && m.n > m.limit {
 		return n, fmt.Errorf("%w: more than %d bytes", ErrInvalid, m.limit)
