@@ -138,7 +138,7 @@ func run(ctx context.Context, o options) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, disk.close()) }()
-	registry, err := harness.StartRegistry(ctx, filepath.Join(dir, "registry"), harness.Login{})
+	registry, err := harness.StartRegistry(ctx, filepath.Join(dir, "registry"), harness.RegistryOptions{Redirect: true})
 	if err != nil {
 		return err
 	}

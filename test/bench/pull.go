@@ -74,7 +74,7 @@ func (b *bench) byHand(ctx context.Context, s shape, m measure) error {
 			return err
 		}
 		g.Go(func() error {
-			cmd := exec.CommandContext(ctx, "sh", "-c", `curl -sfS "$0" | gzip -d | tar -x -C "$1"`, url, target)
+			cmd := exec.CommandContext(ctx, "sh", "-c", `curl -sfSL "$0" | gzip -d | tar -x -C "$1"`, url, target)
 			if out, err := cmd.CombinedOutput(); err != nil || len(out) > 0 {
 				return fmt.Errorf("cannot unpack by hand: %w: %s", err, out)
 			}

@@ -105,7 +105,7 @@ func start(t *testing.T, dir string) *harness.Node {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 	defer cancel()
-	registry, err := harness.StartRegistry(ctx, filepath.Join(dir, "registry"), harness.Login{})
+	registry, err := harness.StartRegistry(ctx, filepath.Join(dir, "registry"), harness.RegistryOptions{})
 	must(t, err)
 	t.Cleanup(func() { must(t, registry.Close()) })
 	debian := fixtures.Debian(filepath.Join(harness.Cache(), "debian"))

@@ -61,7 +61,7 @@ func run(ctx context.Context) (err error) {
 	}()
 
 	title("An image, made of Debian's packages, in a registry on this machine")
-	registry, err := harness.StartRegistry(ctx, filepath.Join(dir, "registry"), harness.Login{})
+	registry, err := harness.StartRegistry(ctx, filepath.Join(dir, "registry"), harness.RegistryOptions{})
 	if err != nil {
 		return err
 	}

@@ -23,15 +23,20 @@ type Registry struct {
 	// Dir holds its storage: blobs lie under docker/registry/v2/blobs.
 	Dir     string
 	process *process
+	storage *http.Server // nil if it serves blobs itself
 }
 
-// Login is what a private registry asks for; the zero value makes an open one.
-type Login struct {
-	Username, Password string
+// RegistryOptions say how a registry serves; the zero value makes an open one.
+type RegistryOptions struct {
+	Username, Password string // asked of every client, if not empty
+	// Redirect has clients fetch blobs from a server of files, to which the
+	// registry sends them, as public registries do. That server costs the machine
+	// less: the kernel copies from the page cache to the connection.
+	Redirect bool
 }
 
 // StartRegistry runs a registry with its storage in dir.
-func StartRegistry(ctx context.Context, dir string, login Login) (*Registry, error) {
+func StartRegistry(ctx context.Context, dir string, o RegistryOptions) (_ *Registry, err error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
 	}
@@ -39,51 +44,78 @@ func StartRegistry(ctx context.Context, dir string, login Login) (*Registry, err
 	if err != nil {
 		return nil, err
 	}
-	host := fmt.Sprintf("127.0.0.1:%d", port)
-	conf := fmt.Sprintf(registryConf, filepath.Join(dir, "data"), host)
-	if login.Username != "" {
-		hash, err := bcrypt.GenerateFromPassword([]byte(login.Password), bcrypt.MinCost)
-		if err != nil {
-			return nil, err
-		}
-		file := filepath.Join(dir, "htpasswd")
-		if err := os.WriteFile(file, []byte(login.Username+":"+string(hash)+"\n"), 0o600); err != nil {
-			return nil, err
-		}
-		conf += fmt.Sprintf("auth:\n  htpasswd:\n    realm: test\n    path: %s\n", file)
+	r := &Registry{
+		Registry: fixtures.Registry{Host: fmt.Sprintf("127.0.0.1:%d", port), Username: o.Username, Password: o.Password},
+		Dir:      filepath.Join(dir, "data"),
 	}
+	defer func() {
+		if err != nil {
+			_ = r.Close() // it is the start that failed
+			err = fmt.Errorf("cannot start the registry: %w", err)
+		}
+	}()
 	path := filepath.Join(dir, "config.yml")
-	if err := os.WriteFile(path, []byte(conf), 0o600); err != nil {
+	if err := r.configure(path, o); err != nil {
 		return nil, err
 	}
-	p, err := start(filepath.Join(dir, "log"), []string{"OTEL_TRACES_EXPORTER=none"}, Tool("registry"), "serve", path)
+	r.process, err = start(filepath.Join(dir, "log"), []string{"OTEL_TRACES_EXPORTER=none"}, Tool("registry"), "serve", path)
 	if err != nil {
 		return nil, err
 	}
-	r := &Registry{
-		Registry: fixtures.Registry{Host: host, Username: login.Username, Password: login.Password},
-		Dir:      filepath.Join(dir, "data"),
-		process:  p,
-	}
-	err = Until(ctx, 2*time.Minute, func() error {
-		if !p.running() {
-			return fmt.Errorf("the registry has ended, see %s", p.log)
+	return r, r.answers(ctx)
+}
+
+// configure writes the registry's configuration to path, and starts the server of
+// its storage if one is wanted.
+func (r *Registry) configure(path string, o RegistryOptions) error {
+	conf := fmt.Sprintf(registryConf, r.Dir, r.Host)
+	if o.Username != "" {
+		hash, err := bcrypt.GenerateFromPassword([]byte(o.Password), bcrypt.MinCost)
+		if err != nil {
+			return err
 		}
-		res, err := http.Get("http://" + host + "/v2/")
+		file := filepath.Join(filepath.Dir(path), "htpasswd")
+		if err := os.WriteFile(file, []byte(o.Username+":"+string(hash)+"\n"), 0o600); err != nil {
+			return err
+		}
+		conf += fmt.Sprintf("auth:\n  htpasswd:\n    realm: test\n    path: %s\n", file)
+	}
+	if o.Redirect {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return err
+		}
+		r.storage = &http.Server{Handler: http.FileServer(http.Dir(r.Dir))}
+		go func() { _ = r.storage.Serve(l) }() // until Close
+		conf += fmt.Sprintf("middleware:\n  storage:\n    - name: redirect\n      options:\n        baseurl: http://%s\n", l.Addr())
+	}
+	return os.WriteFile(path, []byte(conf), 0o600)
+}
+
+// answers waits until the registry does.
+func (r *Registry) answers(ctx context.Context) error {
+	return Until(ctx, 2*time.Minute, func() error {
+		if !r.process.running() {
+			return fmt.Errorf("the registry has ended, see %s", r.process.log)
+		}
+		res, err := http.Get("http://" + r.Host + "/v2/")
 		if err != nil {
 			return err
 		}
 		return res.Body.Close()
 	})
-	if err != nil {
-		_ = r.Close() // it is the start that failed
-		return nil, fmt.Errorf("cannot start the registry: %w", err)
-	}
-	return r, nil
 }
 
 // Close ends the registry; its storage stays.
-func (r *Registry) Close() error { return r.process.stop() }
+func (r *Registry) Close() (err error) {
+	if r.process != nil {
+		err = r.process.stop()
+	}
+	if r.storage != nil {
+		err = errors.Join(err, r.storage.Close())
+	}
+	return err
+}
 
 const registryConf = `version: 0.1
 log:

@@ -69,7 +69,7 @@ func boot(ctx context.Context, disk string) (*machine, error) {
 	if err != nil {
 		return nil, err
 	}
-	registry, err := harness.StartRegistry(ctx, "/run/registry", harness.Login{})
+	registry, err := harness.StartRegistry(ctx, "/run/registry", harness.RegistryOptions{})
 	if err != nil {
 		return nil, err
 	}

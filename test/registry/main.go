@@ -42,7 +42,7 @@ type maker func(base *fixtures.Base, program string) (map[string]fixtures.Image,
 // serve pushes what the makers make of the programs; "" is none.
 func serve(ctx context.Context, dir, login string, programs map[string]maker) (err error) {
 	username, password, _ := strings.Cut(login, ":")
-	registry, err := harness.StartRegistry(ctx, dir, harness.Login{Username: username, Password: password})
+	registry, err := harness.StartRegistry(ctx, dir, harness.RegistryOptions{Username: username, Password: password})
 	if err != nil {
 		return err
 	}

@@ -142,7 +142,7 @@ func TestUnreachableRegistry(t *testing.T) {
 
 func TestWrongCredentials(t *testing.T) {
 	private, err := harness.StartRegistry(context.Background(), filepath.Join(t.TempDir(), "r"),
-		harness.Login{Username: "user", Password: "The-Word"})
+		harness.RegistryOptions{Username: "user", Password: "The-Word"})
 	must(t, err)
 	defer func() { must(t, private.Close()) }()
 	w := imageless(t, func(o *harness.NodeOptions) {

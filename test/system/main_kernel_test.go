@@ -88,7 +88,7 @@ func prepare(ctx context.Context, dir string) (err error) {
 	if err := os.WriteFile(filepath.Join(outside, "secret"), []byte("the host's own"), 0o600); err != nil {
 		return err
 	}
-	if registry, err = harness.StartRegistry(ctx, filepath.Join(dir, "registry"), harness.Login{}); err != nil {
+	if registry, err = harness.StartRegistry(ctx, filepath.Join(dir, "registry"), harness.RegistryOptions{}); err != nil {
 		return err
 	}
 	debian := fixtures.Debian(filepath.Join(harness.Cache(), "debian"))

@@ -97,7 +97,7 @@ build_criu() (
 )
 
 once cni-plugins "$cni" install_cni
-once registry "$registry" build_registry
+once registry "$registry-redirect" build_registry
 once crictl "$cri_tools" build_crictl
 once critest "$cri_tools-$(echo "$digest" | cut -c8-19)" build_critest
 once ginkgo "$cri_tools" build_ginkgo

@@ -1,6 +1,7 @@
 // Command registry is the distribution project's registry with its filesystem
-// storage and its htpasswd and token authentication. It leaves out the drivers
-// of the cloud providers, whose SDKs would double the time to build it.
+// storage, its htpasswd and token authentication, and its redirects to another
+// server of blobs. It leaves out the drivers of the cloud providers, whose SDKs
+// would double the time to build it.
 package main
 
 import (
@@ -10,6 +11,7 @@ import (
 	_ "github.com/distribution/distribution/v3/registry/auth/htpasswd"
 	_ "github.com/distribution/distribution/v3/registry/auth/token"
 	_ "github.com/distribution/distribution/v3/registry/storage/driver/filesystem"
+	_ "github.com/distribution/distribution/v3/registry/storage/driver/middleware/redirect"
 )
 
 func main() {
