@@ -101,6 +101,34 @@ func (p *pipe) finish(err error) {
 
 // Read implements io.Reader.
 func (p *pipe) Read(b []byte) (int, error) {
+	if err := p.fill(); err != nil {
+		return 0, err
+	}
+	n := copy(b, p.reading)
+	p.reading = p.reading[n:]
+	return n, nil
+}
+
+// WriteTo implements io.WriterTo: chunks as they are, without a copy.
+func (p *pipe) WriteTo(w io.Writer) (int64, error) {
+	var sum int64
+	for {
+		if err := p.fill(); err == io.EOF {
+			return sum, nil
+		} else if err != nil {
+			return sum, err
+		}
+		n, err := w.Write(p.reading)
+		p.reading = p.reading[n:]
+		sum += int64(n)
+		if err != nil {
+			return sum, err
+		}
+	}
+}
+
+// fill waits until there is something to read, or the stream has ended.
+func (p *pipe) fill() error {
 	for len(p.reading) == 0 {
 		if p.chunk != nil {
 			p.free <- p.chunk
@@ -109,13 +137,11 @@ func (p *pipe) Read(b []byte) (int, error) {
 		chunk, ok := <-p.full
 		if !ok {
 			p.end = p.err
-			return 0, p.end
+			return p.end
 		}
 		p.chunk, p.reading = chunk, chunk
 	}
-	n := copy(b, p.reading)
-	p.reading = p.reading[n:]
-	return n, nil
+	return nil
 }
 
 // broken says whether err is the failure that the writer passed on. For the
