@@ -21,7 +21,7 @@ func measurePull(ctx context.Context, b *bench) error {
 	var errs []error
 	for _, s := range b.shapes {
 		m := measure{Name: "pull: " + s.name, Unit: "ms"}
-		err := b.interleave(b.rounds(8, 2), func(_ int, n *node) error {
+		err := b.interleave(b.rounds(12, 2), func(_ int, n *node) error {
 			if err := b.byHand(ctx, s, m); err != nil {
 				return err
 			}
