@@ -109,7 +109,8 @@ func (p *pipe) Read(b []byte) (int, error) {
 	return n, nil
 }
 
-// WriteTo implements io.WriterTo: chunks as they are, without a copy.
+// WriteTo implements io.WriterTo: chunks as they are, without a copy. It is how
+// io.Copy feeds igzip, also through a bufio.Reader.
 func (p *pipe) WriteTo(w io.Writer) (int64, error) {
 	var sum int64
 	for {

@@ -42,7 +42,7 @@ func TestPipePassesFailures(t *testing.T) {
 	go func() {
 		p.finish(p.ReadFrom(t.Context(), io.MultiReader(bytes.NewReader(make([]byte, 10)), iotest.ErrReader(broken))))
 	}()
-	n, err := p.WriteTo(io.Discard)
+	n, err := io.Copy(io.Discard, p)
 	if n != 10 || !errors.Is(err, broken) || !p.broken(err) {
 		t.Errorf("%d bytes, %v", n, err)
 	}

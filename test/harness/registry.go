@@ -54,6 +54,11 @@ func StartRegistry(ctx context.Context, dir string, o RegistryOptions) (_ *Regis
 			err = fmt.Errorf("cannot start the registry: %w", err)
 		}
 	}()
+	if o.Redirect {
+		if err := r.serveStorage(); err != nil {
+			return nil, err
+		}
+	}
 	path := filepath.Join(dir, "config.yml")
 	if err := r.configure(path, o); err != nil {
 		return nil, err
@@ -65,8 +70,18 @@ func StartRegistry(ctx context.Context, dir string, o RegistryOptions) (_ *Regis
 	return r, r.answers(ctx)
 }
 
-// configure writes the registry's configuration to path, and starts the server of
-// its storage if one is wanted.
+// serveStorage starts the server of the registry's files, until Close.
+func (r *Registry) serveStorage() error {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	r.storage = &http.Server{Addr: l.Addr().String(), Handler: http.FileServer(http.Dir(r.Dir))}
+	go func() { _ = r.storage.Serve(l) }()
+	return nil
+}
+
+// configure writes the registry's configuration to path.
 func (r *Registry) configure(path string, o RegistryOptions) error {
 	conf := fmt.Sprintf(registryConf, r.Dir, r.Host)
 	if o.Username != "" {
@@ -80,14 +95,8 @@ func (r *Registry) configure(path string, o RegistryOptions) error {
 		}
 		conf += fmt.Sprintf("auth:\n  htpasswd:\n    realm: test\n    path: %s\n", file)
 	}
-	if o.Redirect {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return err
-		}
-		r.storage = &http.Server{Handler: http.FileServer(http.Dir(r.Dir))}
-		go func() { _ = r.storage.Serve(l) }() // until Close
-		conf += fmt.Sprintf("middleware:\n  storage:\n    - name: redirect\n      options:\n        baseurl: http://%s\n", l.Addr())
+	if r.storage != nil {
+		conf += fmt.Sprintf("middleware:\n  storage:\n    - name: redirect\n      options:\n        baseurl: http://%s\n", r.storage.Addr)
 	}
 	return os.WriteFile(path, []byte(conf), 0o600)
 }
