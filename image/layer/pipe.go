@@ -8,7 +8,7 @@ import (
 
 const (
 	chunkSize  = 128 << 10
-	chunkCount = 4
+	chunkCount = 2
 )
 
 // errPipeClosed tells a writer that the reader went away; it is never the
