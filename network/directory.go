@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -22,9 +23,11 @@ type directory struct {
 	path string
 	log  *logrus.Entry
 
-	mu sync.Mutex
-	// last is the reading that is in force.
-	last *selection
+	begun atomic.Int64 // readings
+
+	mu     sync.Mutex
+	last   *selection // the reading that is in force
+	latest int64      // the highest turn that has been here
 }
 
 // current reads the directory. It does so on every use: the few files cost less
@@ -32,9 +35,14 @@ type directory struct {
 // watch can ever leave an old configuration in force. The watcher only makes changes
 // known at once.
 func (d *directory) current() *selection {
+	turn := d.begun.Add(1)
 	found := readDir(d.path)
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if turn < d.latest { // another began later and was faster: it knows better
+		return d.last
+	}
+	d.latest = turn
 	if beingWritten(d.last, found) {
 		return d.last
 	}

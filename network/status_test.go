@@ -47,6 +47,22 @@ exit 0`)
 	t.Errorf("it stays unready: %v", err)
 }
 
+// A reading that has taken its time does not put back what another has replaced.
+func TestReadingThatIsOvertaken(t *testing.T) {
+	r := newRig(t, nil)
+	r.config("10-a.conflist", list("1.0.0", "net-a", "one"))
+	before := r.standard.current()
+	r.standard.begun.Add(-100) // the next ones began before that
+	r.config("10-a.conflist", list("1.0.0", "net-b", "one"))
+	if r.standard.current() != before {
+		t.Error("an older reading is in force")
+	}
+	r.standard.begun.Add(100)
+	if got := r.standard.current().list.Name; got != "net-b" {
+		t.Errorf("then network %s is in force", got)
+	}
+}
+
 func TestOldConfigurationsAreNotAsked(t *testing.T) {
 	r := newRig(t, nil)
 	r.plugin("one", "exit 1")
