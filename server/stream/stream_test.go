@@ -350,24 +350,27 @@ func TestPortForwardOverWebSocket(t *testing.T) {
 // A client that goes away ends its session, even one that neither reads nor
 // writes.
 func TestSessionEndsWithItsClient(t *testing.T) {
-	for name, leave := range map[string]func(url string){
-		"SPDY": func(url string) {
+	for name, come := range map[string]func(url string) (leave func() error){
+		"SPDY": func(url string) func() error {
 			conn := dialSPDY(t, url, remotecommand.StreamProtocolV4Name)
 			openSPDY(t, conn, "streamType", "error")
 			openSPDY(t, conn, "streamType", "stdout")
-			_ = conn.Close()
+			return conn.Close
 		},
-		"WebSocket": func(url string) { _ = dialWebSocket(t, url, "v4.channel.k8s.io").Close() },
+		"WebSocket": func(url string) func() error { return dialWebSocket(t, url, "v4.channel.k8s.io").Close },
 	} {
 		t.Run(name, func(t *testing.T) {
-			ended := make(chan struct{})
+			began, ended := make(chan struct{}), make(chan struct{})
 			s := start(t, &fakeRuntime{session: func(ctx context.Context, _ sandbox.Session) (int32, error) {
+				close(began)
 				<-ctx.Done()
 				close(ended)
 				return 0, ctx.Err()
 			}})
 			url, _ := s.Exec(&runtimeapi.ExecRequest{ContainerId: "c1", Cmd: []string{"sleep"}, Stdout: true})
-			leave(url)
+			leave := come(url)
+			wait(t, began) // who leaves before has no session
+			_ = leave()
 			wait(t, ended)
 		})
 	}
