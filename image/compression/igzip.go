@@ -18,8 +18,8 @@ const (
 	// igzipFrom is the least size of a blob, in bytes, for which another process
 	// is worth its start.
 	igzipFrom = 1 << 20
-	// buffered is how far the program and this process may be apart, in bytes of
-	// the kernel's memory, of which it takes twice as many.
+	// buffered is how many bytes the kernel is asked to hold in either direction. It
+	// doubles that, for what it holds beside them.
 	buffered = 512 << 10
 	// nobody is the user and group that the program runs as.
 	nobody = 65534
