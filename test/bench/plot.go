@@ -151,7 +151,7 @@ func (b *bench) curve(c *canvas, index int, name string, points []measure) {
 			c.text(x(m.Pods)-4, top+h+13, 9, "%d", m.Pods)
 		}
 	}
-	for _, runtime := range b.runtimes {
+	for _, runtime := range append(b.runtimes, floor) {
 		var line []string
 		for _, m := range points {
 			if s := b.results.samples[m][runtime]; len(s) > 0 && highest > 0 {
