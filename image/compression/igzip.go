@@ -114,7 +114,8 @@ func link() (ours, theirs *os.File, err error) {
 // input is what feeds the program.
 type input struct{ file *os.File }
 
-// errDeaf: the program reads no more. How it ends says why.
+// errDeaf: the program reads no more. How it ends says why. The source of what it is
+// fed may fail as a socket does, so that the error's number would not tell.
 var errDeaf = errors.New("igzip reads no more")
 
 // Write implements io.Writer.

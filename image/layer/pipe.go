@@ -7,7 +7,9 @@ import (
 )
 
 const (
-	chunkSize  = 128 << 10
+	chunkSize = 128 << 10
+	// chunkCount: one is filled while the other is read. More of them made a pull no
+	// faster, and cost memory.
 	chunkCount = 2
 )
 

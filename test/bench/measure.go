@@ -85,6 +85,9 @@ type measure struct {
 // floor is the column of what the machine needs without any runtime.
 const floor = "floor"
 
+// columns are the runtimes, this one first, and the floor.
+func (b *bench) columns() []string { return append(slices.Clone(b.runtimes), floor) }
+
 // results are all samples by measure and runtime. Its methods are safe for
 // concurrent use.
 type results struct {

@@ -73,7 +73,7 @@ func (b *bench) draw() string {
 
 func (b *bench) legend(c *canvas) {
 	c.y += 4
-	for i, name := range append(b.runtimes, floor) {
+	for i, name := range b.columns() {
 		x := margin + float64(i)*150
 		c.bar(x, c.y, 12, colours[name])
 		label := shown(name)
@@ -98,7 +98,7 @@ func (b *bench) bars(c *canvas) {
 			longest = math.Max(longest, median(s))
 		}
 		c.text(margin, c.y+10, 12, "%s", m.Name)
-		for _, name := range append(b.runtimes, floor) {
+		for _, name := range b.columns() {
 			s := samples[name]
 			if len(s) == 0 {
 				continue
@@ -151,7 +151,7 @@ func (b *bench) curve(c *canvas, index int, name string, points []measure) {
 			c.text(x(m.Pods)-4, top+h+13, 9, "%d", m.Pods)
 		}
 	}
-	for _, runtime := range append(b.runtimes, floor) {
+	for _, runtime := range b.columns() {
 		var line []string
 		for _, m := range points {
 			if s := b.results.samples[m][runtime]; len(s) > 0 && highest > 0 {

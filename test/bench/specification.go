@@ -5,7 +5,6 @@ import (
 	"math"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 )
 
@@ -81,7 +80,7 @@ func (b *bench) find(p promise) (found measure, ok bool) {
 
 // costs is the table in Markdown.
 func (b *bench) costs() string {
-	names := append(slices.Clone(b.runtimes), floor)
+	names := b.columns()
 	var t strings.Builder
 	t.WriteString("| aim | `-run` |")
 	for _, name := range names {
